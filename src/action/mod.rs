@@ -1,0 +1,1 @@
+//! Other people's commands: rendered, run in order, with a deadline.

@@ -1,0 +1,1 @@
+//! All filters of one log over a block of lines at once.

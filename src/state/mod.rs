@@ -1,0 +1,1 @@
+//! What survives a restart: bans, log positions, failure counters.

@@ -1,0 +1,1 @@
+//! What the tests stand on: configurations, daemons, namespaces, the real Fail2Ban.

@@ -1,0 +1,10 @@
+//! What users can see, in one test binary.
+
+#![expect(clippy::unwrap_used, reason = "a test may")]
+
+mod architecture;
+mod compat;
+mod daemon;
+mod firewall;
+mod harness;
+mod source;
