@@ -1,1 +1,103 @@
 //! Other people's commands: rendered, run in order, with a deadline.
+//!
+//! What an administrator wrote for Fail2Ban runs here unchanged. Jails run side by side,
+//! within a jail the order holds, and nothing else in the daemon ever waits for a command.
+
+pub mod command;
+pub mod queue;
+pub mod template;
+
+use std::sync::Arc;
+
+/// An action as the command stream describes it: its properties by name.
+///
+/// `actionban`, `actionstart` … hold the commands, `timeout` their limit, everything else is
+/// there to be inserted into them. A name such as `blocktype?family=inet6` is the value for
+/// one family only.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Properties(Vec<(String, String)>);
+
+impl Properties {
+    /// The value of a property.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
+    }
+
+    /// The value for an address family, else the value for all.
+    #[must_use]
+    pub fn get_for(&self, name: &str, family: Option<Family>) -> Option<&str> {
+        family.and_then(|family| self.get(&format!("{name}?family={}", family.name()))).or_else(|| self.get(name))
+    }
+
+    /// Sets a property, in its old place if it has one.
+    pub fn set(&mut self, name: &str, value: String) {
+        match self.0.iter_mut().find(|(n, _)| n == name) {
+            Some((_, old)) => *old = value,
+            None => self.0.push((name.to_owned(), value)),
+        }
+    }
+
+    /// Names and values in the order they were set.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
+    /// Whether some property has a value for one family only. Such an action starts on demand.
+    #[must_use]
+    pub fn is_conditional(&self) -> bool {
+        self.0.iter().any(|(name, _)| name.contains("?family="))
+    }
+}
+
+/// Address family, as actions name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Family {
+    /// IPv4.
+    Inet4,
+    /// IPv6.
+    Inet6,
+}
+
+impl Family {
+    /// `inet4` or `inet6`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Family::Inet4 => "inet4",
+            Family::Inet6 => "inet6",
+        }
+    }
+}
+
+/// What an action is told about a ban: values for the tags in its commands.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ticket {
+    /// Who is banned.
+    pub id: crate::address::Id,
+    /// The address, where the identifier is something else.
+    pub address: Option<crate::address::Id>,
+    /// Number of failures, 0 for a manual ban.
+    pub failures: u64,
+    /// When the ban begins, as text (`1795485425.0`).
+    pub time: String,
+    /// Length of the ban in whole seconds, -1 is for ever.
+    pub bantime: i64,
+    /// How many bans this one makes.
+    pub bancount: u32,
+    /// Whether it was restored from the database.
+    pub restored: bool,
+    /// Matched lines, dates included.
+    pub matches: Vec<Arc<str>>,
+    /// Captures by lower-case name, as text.
+    pub data: Vec<(Arc<str>, String)>,
+}
+
+impl Ticket {
+    /// The family of the address; none for other identifiers.
+    #[must_use]
+    pub fn family(&self) -> Option<Family> {
+        let id = self.address.as_ref().unwrap_or(&self.id);
+        id.prefix().map(|p| if p.address().is_ipv4() { Family::Inet4 } else { Family::Inet6 })
+    }
+}

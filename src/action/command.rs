@@ -1,0 +1,127 @@
+//! One script, run with a deadline, its output drained and bounded.
+
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::process::Command;
+
+use super::template::Script;
+
+/// What is kept of a command's output, in bytes for each stream. The rest is read and thrown away.
+const MAX_OUTPUT: usize = 64 * 1024;
+/// Between TERM and KILL.
+const GRACE: Duration = Duration::from_millis(200);
+
+/// How a script ended.
+#[derive(Debug)]
+pub struct Outcome {
+    /// Its exit status; `None` if it could not be waited for.
+    pub status: Option<ExitStatus>,
+    /// Whether it was ended for taking too long.
+    pub timed_out: bool,
+    /// The beginning of what it wrote.
+    pub stdout: Vec<u8>,
+    /// The beginning of what it complained about.
+    pub stderr: Vec<u8>,
+}
+
+impl Outcome {
+    /// Whether it ended by itself with status 0.
+    #[must_use]
+    pub fn success(&self) -> bool {
+        !self.timed_out && self.status.is_some_and(|status| status.success())
+    }
+}
+
+/// Runs a script with `/bin/sh`, in a process group of its own, without input.
+///
+/// After `limit` the whole group gets TERM, and KILL a moment later.
+///
+/// # Errors
+/// If `/bin/sh` cannot be started.
+pub async fn run(script: &Script, limit: Duration) -> std::io::Result<Outcome> {
+    let mut child = Command::new("/bin/sh")
+        .arg("-c")
+        .arg(&script.text)
+        .args(&script.arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .kill_on_drop(true)
+        .spawn()?;
+    let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(rustix::process::Pid::from_raw);
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let reading = tokio::spawn(async move { tokio::join!(drain(stdout), drain(stderr)) });
+    let mut timed_out = false;
+    let status = match tokio::time::timeout(limit, child.wait()).await {
+        Ok(status) => status.ok(),
+        Err(_) => {
+            timed_out = true;
+            signal(group, rustix::process::Signal::TERM);
+            let ended = tokio::time::timeout(GRACE, child.wait()).await;
+            signal(group, rustix::process::Signal::KILL);
+            match ended {
+                Ok(status) => status.ok(),
+                Err(_) => child.wait().await.ok(),
+            }
+        }
+    };
+    // a process left in the background may hold the pipes open: its output is not waited for
+    let (stdout, stderr) = match tokio::time::timeout(GRACE, reading).await {
+        Ok(Ok(output)) => output,
+        _ => (Vec::new(), Vec::new()),
+    };
+    Ok(Outcome { status, timed_out, stdout, stderr })
+}
+
+fn signal(group: Option<rustix::process::Pid>, signal: rustix::process::Signal) {
+    if let Some(group) = group {
+        // the group may be gone already, which is what was wanted
+        let _ = rustix::process::kill_process_group(group, signal);
+    }
+}
+
+/// Reads to the end, keeping the beginning.
+async fn drain(pipe: Option<impl AsyncRead + Unpin>) -> Vec<u8> {
+    let mut kept = Vec::new();
+    let Some(mut pipe) = pipe else { return kept };
+    let mut buffer = [0; 8192];
+    while let Ok(read @ 1..) = pipe.read(&mut buffer).await {
+        let room = MAX_OUTPUT - kept.len();
+        kept.extend_from_slice(&buffer[..read.min(room)]);
+    }
+    kept
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may")]
+mod tests {
+    use super::*;
+
+    fn script(text: &str) -> Script {
+        Script { text: text.to_owned(), arguments: vec!["zero".to_owned(), "one".to_owned()] }
+    }
+
+    #[tokio::test]
+    async fn arguments_are_positional_and_output_is_kept() {
+        let outcome = run(&script("echo $0 ${1}; echo bad >&2"), Duration::from_secs(5)).await.unwrap();
+        assert!(outcome.success());
+        assert_eq!(outcome.stdout, b"zero one\n");
+        assert_eq!(outcome.stderr, b"bad\n");
+    }
+
+    #[tokio::test]
+    async fn a_flood_of_output_neither_hangs_nor_fills_memory() {
+        let outcome = run(&script("head -c 3000000 /dev/zero"), Duration::from_secs(10)).await.unwrap();
+        assert!(outcome.success());
+        assert_eq!(outcome.stdout.len(), MAX_OUTPUT);
+    }
+
+    #[tokio::test]
+    async fn a_command_that_hangs_is_ended_with_its_children() {
+        let outcome = run(&script("trap '' TERM; sleep 60 & sleep 60"), Duration::from_millis(100)).await.unwrap();
+        assert!(outcome.timed_out && !outcome.success());
+    }
+}
