@@ -269,7 +269,9 @@ fn append(path: &Path) -> Result<File, Error> {
 ///
 /// Only a newline that our own code put in front of a detail survives, as it does in Fail2Ban.
 fn printable(message: &str) -> std::borrow::Cow<'_, str> {
-    let bad = |c: char| (c.is_control() && c != '\n' && c != '\t') || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let bad = |c: char| {
+        (c.is_control() && c != '\n' && c != '\t') || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
     if !message.contains(bad) {
         return message.into();
     }

@@ -1,1 +1,4 @@
 //! The daemon: connects all the parts.
+
+pub mod logging;
+pub mod notify;
