@@ -1,0 +1,197 @@
+//! What is read back: at start, and when someone comes again.
+
+use std::sync::Arc;
+
+use rusqlite::{OptionalExtension as _, Row, types::ValueRef};
+
+use super::{Ban, Error, Failure, Position, State};
+use crate::time::Time;
+
+/// Which bans of a jail are still to be carried out after a restart. Times in seconds.
+#[derive(Clone, Debug)]
+pub struct Restore<'a> {
+    /// The jail.
+    pub jail: &'a str,
+    /// Now.
+    pub now: Time,
+    /// The jail's `bantime`; -1 is for ever.
+    pub bantime: f64,
+    /// With `bantime.increment`: the longest ban, -1 if there is no such limit. Without: `None`.
+    pub increment: Option<f64>,
+}
+
+/// The last ban of someone in a jail, or the sum over all jails.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct History {
+    /// How many bans there were.
+    pub count: u32,
+    /// When the last one began.
+    pub time: Time,
+    /// Its length in seconds, or the sum of the lengths; -1 is for ever.
+    pub bantime: f64,
+}
+
+impl State {
+    /// Jails that ran when the file was last written, by name.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn enabled_jails(&self) -> Result<Vec<String>, Error> {
+        self.rows("SELECT name FROM jails WHERE enabled = 1 ORDER BY name", [], |row| row.get(0))
+    }
+
+    /// The bans of a jail that last beyond now, by id, with the length that they have under
+    /// the present settings: a lowered `bantime` shortens them, a raised one changes nothing.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn restorable(&self, which: &Restore<'_>) -> Result<Vec<Ban>, Error> {
+        let now = which.now.as_f64();
+        let mut bans = self.rows(
+            "SELECT jail, ip, timeofban, bantime, bancount, data FROM bips \
+             WHERE jail = ?1 AND (timeofban + bantime > ?2 OR bantime <= -1) ORDER BY ip",
+            rusqlite::params![which.jail, now],
+            ban,
+        )?;
+        bans.retain_mut(|ban| present_length(ban, which));
+        Ok(bans)
+    }
+
+    /// How far the logs of a jail were read.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn positions(&self, jail: &str) -> Result<Vec<Position>, Error> {
+        self.rows(
+            "SELECT logs.jail, logs.path, firstlinemd5, lastfilepos, position, inode FROM logs \
+             LEFT JOIN sekimori_logs AS own ON own.jail = logs.jail AND own.path = logs.path \
+             WHERE logs.jail = ?1 AND logs.path IS NOT NULL",
+            [jail],
+            |row| {
+                let offset = row.get::<_, f64>(3)?.max(0.0) as u64;
+                let same = row.get::<_, Option<i64>>(4)?.is_some_and(|own| own.cast_unsigned() == offset);
+                Ok(Position {
+                    jail: row.get(0)?,
+                    path: row.get::<_, String>(1)?.into(),
+                    hash: row.get::<_, Option<String>>(2)?.unwrap_or_default(),
+                    offset,
+                    inode: if same { row.get::<_, i64>(5)?.cast_unsigned() } else { 0 },
+                })
+            },
+        )
+    }
+
+    /// The failure counters of a jail.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn failures(&self, jail: &str) -> Result<Vec<Failure>, Error> {
+        self.rows(
+            "SELECT jail, id, first, last, retry, failures, data FROM sekimori_failures WHERE jail = ?1",
+            [jail],
+            |row| {
+                Ok(Failure {
+                    jail: row.get(0)?,
+                    id: row.get(1)?,
+                    first: Time::from_micros(row.get(2)?),
+                    last: Time::from_micros(row.get(3)?),
+                    retry: row.get(4)?,
+                    failures: row.get(5)?,
+                    data: bytes(row, 6)?,
+                })
+            },
+        )
+    }
+
+    /// Earlier bans of someone: in one jail, or with `jail` `None` in all of them together.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn history(&self, id: &str, jail: Option<&str>) -> Result<Option<History>, Error> {
+        let history =
+            |row: &Row<'_>| Ok(History { count: row.get(0)?, time: Time::from_f64(row.get(1)?), bantime: row.get(2)? });
+        let found = self.connection().and_then(|db| match jail {
+            Some(jail) => db
+                .prepare_cached("SELECT bancount, timeofban, bantime FROM bips WHERE ip = ?1 AND jail = ?2")?
+                .query_row([id, jail], history)
+                .optional(),
+            None => db
+                .prepare_cached(
+                    "SELECT sum(bancount), max(timeofban), sum(bantime) FROM bips WHERE ip = ?1 HAVING count(*) > 0",
+                )?
+                .query_row([id], history)
+                .optional(),
+        });
+        found.map_err(|source| self.failed("read", source))
+    }
+
+    /// All earlier bans of a jail by id, for a caller that keeps them in memory.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn histories(&self, jail: &str) -> Result<Vec<(Arc<str>, History)>, Error> {
+        self.rows("SELECT ip, bancount, timeofban, bantime FROM bips WHERE jail = ?1", [jail], |row| {
+            let history = History { count: row.get(1)?, time: Time::from_f64(row.get(2)?), bantime: row.get(3)? };
+            Ok((row.get(0)?, history))
+        })
+    }
+
+    /// Every ban of someone, the latest first: in one jail, or with `jail` `None` in all.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn bans_of(&self, id: &str, jail: Option<&str>) -> Result<Vec<Ban>, Error> {
+        self.rows(
+            "SELECT jail, ip, timeofban, bantime, bancount, data FROM bans \
+             WHERE ip = ?1 AND (?2 IS NULL OR jail = ?2) ORDER BY timeofban DESC",
+            rusqlite::params![id, jail],
+            ban,
+        )
+    }
+
+    pub(super) fn rows<T>(
+        &self,
+        query: &str,
+        parameters: impl rusqlite::Params,
+        row: impl FnMut(&Row<'_>) -> Result<T, rusqlite::Error>,
+    ) -> Result<Vec<T>, Error> {
+        let found = self.connection().and_then(|db| db.prepare_cached(query)?.query_map(parameters, row)?.collect());
+        found.map_err(|source| self.failed("read", source))
+    }
+}
+
+/// Gives a stored ban its length under the present settings; false if it is over.
+fn present_length(ban: &mut Ban, which: &Restore<'_>) -> bool {
+    // without increment a jail never had a longer ban than its own
+    if which.increment.is_none() && which.bantime >= 0.0 && ban.time <= which.now - which.bantime {
+        return false;
+    }
+    if ban.bantime <= -2.0 {
+        // written by a version that did not keep the length
+        ban.bantime = which.bantime;
+    }
+    let longest = which.increment.unwrap_or(which.bantime);
+    if longest >= 0.0 && (ban.bantime < 0.0 || ban.bantime > longest) {
+        ban.bantime = longest;
+    }
+    ban.bantime < 0.0 || ban.time + ban.bantime > which.now
+}
+
+fn ban(row: &Row<'_>) -> Result<Ban, rusqlite::Error> {
+    Ok(Ban {
+        jail: row.get(0)?,
+        id: row.get(1)?,
+        time: Time::from_f64(row.get(2)?),
+        bantime: row.get(3)?,
+        count: row.get::<_, i64>(4)?.clamp(0, i64::from(u32::MAX)) as u32,
+        data: bytes(row, 5)?,
+    })
+}
+
+/// A column that may be a BLOB, a text or nothing.
+fn bytes(row: &Row<'_>, column: usize) -> Result<Vec<u8>, rusqlite::Error> {
+    Ok(match row.get_ref(column)? {
+        ValueRef::Blob(bytes) | ValueRef::Text(bytes) => bytes.to_vec(),
+        _ => Vec::new(),
+    })
+}
