@@ -68,9 +68,9 @@ fn what_was_committed_is_there_after_a_crash_and_after_a_close() {
         assert_eq!(opened, Opened::Existing);
         let restore = Restore { jail: "j", now: at(150), bantime: 600.0, increment: None };
         let [Change::Ban(expected), _, Change::Position(last), Change::Failure(counter)] = &changes else { panic!() };
-        assert_eq!(state.restorable(&restore).unwrap(), [expected.clone()]);
-        assert_eq!(state.positions("j").unwrap(), [last.clone()]);
-        assert_eq!(state.failures("j").unwrap(), [counter.clone()]);
+        assert_eq!(state.restorable(&restore).unwrap(), std::slice::from_ref(expected));
+        assert_eq!(state.positions("j").unwrap(), std::slice::from_ref(last));
+        assert_eq!(state.failures("j").unwrap(), std::slice::from_ref(counter));
         assert_eq!(state.enabled_jails().unwrap(), ["j"]);
     }
 }
