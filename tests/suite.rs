@@ -8,3 +8,4 @@ mod daemon;
 mod firewall;
 mod harness;
 mod source;
+mod state;
