@@ -3,3 +3,4 @@
 
 pub mod database;
 pub mod stock;
+pub mod tags;
