@@ -1,0 +1,1 @@
+//! What `fail2ban-client` prints for a command and its answer.

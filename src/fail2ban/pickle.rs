@@ -1,0 +1,1 @@
+//! Python's pickle format, data only.
