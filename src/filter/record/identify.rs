@@ -1,0 +1,91 @@
+//! Who a match is about: an address, a network, a name to be looked up, or any other text.
+
+use std::sync::Arc;
+
+use super::session::Groups;
+use crate::address::{Id, Prefix};
+use crate::config::UseDns;
+use crate::filter::{Datum, Who};
+
+/// What the identifying groups of a match come to.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Identity {
+    /// Somebody; with the address, where the identifier is something else.
+    Known(Who, Option<Id>),
+    /// A host name where names are not looked up: the match counts for nobody.
+    Nobody,
+    /// No group that identifies is set.
+    Missing,
+}
+
+fn text<'a>(groups: &'a Groups, name: &str) -> Option<&'a Arc<str>> {
+    groups.iter().find_map(|(known, value)| match value {
+        Some(Datum::Text(text)) if &**known == name => Some(text),
+        _ => None,
+    })
+}
+
+/// Reads the groups `ip4`, `ip6`, `cidr`, `dns` and `fid`.
+#[must_use]
+pub fn identify(groups: &Groups, usedns: UseDns) -> Identity {
+    let fid = text(groups, "fid");
+    let address = text(groups, "ip4").or_else(|| text(groups, "ip6"));
+    let found = match (address, text(groups, "dns")) {
+        (Some(address), _) => network(address, text(groups, "cidr")),
+        (None, Some(name)) => match (Id::parse(name), usedns) {
+            (id @ Id::Prefix(_), _) => return Identity::Known(Who::Id(id), None),
+            (_, UseDns::No) => return Identity::Nobody,
+            (_, UseDns::Yes | UseDns::Warn) => return Identity::Known(Who::Name(name.clone()), None),
+            (id, UseDns::Raw) => id,
+        },
+        (None, None) => match fid {
+            Some(fid) => return Identity::Known(Who::Id(Id::parse(fid)), None),
+            None => return Identity::Missing,
+        },
+    };
+    match fid.map(|fid| Id::parse(fid)) {
+        Some(id) if id != found => Identity::Known(Who::Id(id), Some(found)),
+        _ => Identity::Known(Who::Id(found), None),
+    }
+}
+
+fn network(address: &str, cidr: Option<&Arc<str>>) -> Id {
+    let id = Id::parse(address);
+    let Some(length) = cidr.and_then(|text| text.parse::<u8>().ok()) else { return id };
+    // A length that the family does not have means the host itself.
+    id.prefix().and_then(|host| Prefix::new(host.address(), length)).map_or(id, Id::Prefix)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn who(groups: &[(&str, &str)], usedns: UseDns) -> Identity {
+        let groups =
+            groups.iter().map(|(name, text)| (Arc::from(*name), Some(Datum::Text(Arc::from(*text))))).collect();
+        identify(&groups, usedns)
+    }
+
+    fn known(id: &str, address: Option<&str>) -> Identity {
+        Identity::Known(Who::Id(Id::parse(id)), address.map(Id::parse))
+    }
+
+    #[test]
+    fn addresses_come_before_names_and_a_free_identifier_before_both() {
+        let raw = UseDns::Raw;
+        assert_eq!(who(&[("ip4", "192.0.2.7"), ("dns", "x")], raw), known("192.0.2.7", None));
+        assert_eq!(who(&[("ip4", "192.0.2.7"), ("cidr", "24")], raw), known("192.0.2.0/24", None));
+        assert_eq!(who(&[("ip4", "192.0.2.7"), ("cidr", "33")], raw), known("192.0.2.7", None));
+        assert_eq!(who(&[("fid", "bob"), ("ip4", "192.0.2.7")], raw), known("bob", Some("192.0.2.7")));
+        assert_eq!(who(&[("fid", "192.0.2.7"), ("ip4", "192.0.2.7")], raw), known("192.0.2.7", None));
+        assert_eq!(who(&[("fid", "bob"), ("dns", "host")], raw), known("bob", Some("host")));
+        assert_eq!(who(&[("user", "bob")], raw), Identity::Missing);
+    }
+
+    #[test]
+    fn names_are_looked_up_or_count_for_nobody() {
+        assert_eq!(who(&[("dns", "host")], UseDns::Warn), Identity::Known(Who::Name("host".into()), None));
+        assert_eq!(who(&[("dns", "host")], UseDns::No), Identity::Nobody);
+        assert_eq!(who(&[("dns", "192.0.2.3")], UseDns::No), known("192.0.2.3", None));
+    }
+}
