@@ -1,11 +1,28 @@
 //! Everything that exists only because Fail2Ban does it so: its configuration files, its
 //! regular expressions, its time expressions, its wire format, its texts.
 
+pub mod action;
 pub mod arithmetic;
 pub mod beautifier;
 pub mod database;
+pub mod definition;
+pub mod diagnostic;
+pub mod filter;
+pub mod ini;
+pub mod interpolate;
+pub mod jail;
+pub mod layer;
+pub mod logpath;
+pub mod options;
 pub mod pickle;
 pub mod protocol;
+pub mod repr;
 pub mod stock;
+pub mod stream;
 pub mod tags;
+pub mod text;
 pub mod time;
+pub mod vendor;
+
+use stream::references;
+pub use stream::{Configuration, Options, read, read_general};

@@ -1,0 +1,216 @@
+//! `sekimori.toml`: what Fail2Ban has no word for.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use toml::de::{DeTable, DeValue};
+
+use super::Span;
+
+/// Largest settings file that is read, in bytes.
+pub const MAX_FILE: u64 = 1 << 20;
+
+/// Where Fail2Ban 1.0 and 1.1 do the same thing differently, whom to follow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Compat {
+    /// As 1.0.2 does.
+    #[default]
+    V1_0,
+    /// As 1.1 does.
+    V1_1,
+}
+
+impl Compat {
+    /// The version that clients and configuration files are told.
+    #[must_use]
+    pub fn version(self) -> &'static str {
+        match self {
+            Compat::V1_0 => "1.0.2",
+            Compat::V1_1 => "1.1.0",
+        }
+    }
+}
+
+impl std::str::FromStr for Compat {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Compat, String> {
+        match text {
+            "1.0" => Ok(Compat::V1_0),
+            "1.1" => Ok(Compat::V1_1),
+            other => Err(format!("`{other}` is neither \"1.0\" nor \"1.1\"")),
+        }
+    }
+}
+
+/// Which part of the kernel does the banning.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Backend {
+    /// The best one there is.
+    #[default]
+    Auto,
+    /// nftables.
+    Nftables,
+    /// ipset with iptables.
+    Ipset,
+    /// None: bans are only remembered.
+    Memory,
+}
+
+/// The settings.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// Key `compat`.
+    pub compat: Compat,
+    /// Key `native_actions`: whether unmodified stock firewall actions are done without their commands.
+    pub native_actions: bool,
+    /// Key `firewall.backend`.
+    pub backend: Backend,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings { compat: Compat::default(), native_actions: true, backend: Backend::default() }
+    }
+}
+
+/// Something wrong in the settings; the setting concerned has its default.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Problem {
+    /// Where it stands.
+    pub span: Span,
+    /// How many characters it has.
+    pub width: usize,
+    /// What is wrong.
+    pub text: String,
+    /// What to write instead.
+    pub help: String,
+}
+
+/// Reads a settings file; a missing one means defaults.
+#[must_use]
+pub fn read(path: &Path) -> (Settings, Vec<Problem>) {
+    use std::io::Read as _;
+    let mut text = String::new();
+    let read = std::fs::File::open(path).and_then(|file| file.take(MAX_FILE).read_to_string(&mut text));
+    match read {
+        Ok(_) => parse(&text, path),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => (Settings::default(), Vec::new()),
+        Err(error) => {
+            let span = Span { file: Arc::new(path.to_owned()), line: 1, column: 1 };
+            let text = format!("cannot read this file: {error}");
+            let help = "make it readable, or remove it".to_owned();
+            (Settings::default(), vec![Problem { span, width: 0, text, help }])
+        }
+    }
+}
+
+/// Reads the text of a settings file.
+#[must_use]
+pub fn parse(text: &str, path: &Path) -> (Settings, Vec<Problem>) {
+    let mut reader = Reader { text, file: Arc::new(path.to_owned()), problems: Vec::new() };
+    let mut settings = Settings::default();
+    let table = match DeTable::parse(text) {
+        Ok(table) => table,
+        Err(error) => {
+            let range = error.span().unwrap_or(0..0);
+            reader.problem(range, error.message().to_owned(), "see https://toml.io for the syntax");
+            return (settings, reader.problems);
+        }
+    };
+    for (key, value) in table.get_ref() {
+        match key.get_ref().as_ref() {
+            "compat" => {
+                if let Some(compat) = reader.word(value, "write \"1.0\" or \"1.1\"", |word| word.parse().ok()) {
+                    settings.compat = compat;
+                }
+            }
+            "native_actions" => match value.get_ref() {
+                DeValue::Boolean(truth) => settings.native_actions = *truth,
+                _ => reader.problem(value.span(), "this is no truth value".to_owned(), "write true or false"),
+            },
+            "firewall" => {
+                let DeValue::Table(firewall) = value.get_ref() else {
+                    reader.problem(value.span(), "`firewall` is a table".to_owned(), "write [firewall]");
+                    continue;
+                };
+                for (key, value) in firewall {
+                    if key.get_ref() != "backend" {
+                        reader.unknown(key, "[firewall] has the key `backend`");
+                        continue;
+                    }
+                    let help = "write \"auto\", \"nftables\", \"ipset\" or \"memory\"";
+                    let backend = reader.word(value, help, |word| match word {
+                        "auto" => Some(Backend::Auto),
+                        "nftables" => Some(Backend::Nftables),
+                        "ipset" => Some(Backend::Ipset),
+                        "memory" => Some(Backend::Memory),
+                        _ => None,
+                    });
+                    settings.backend = backend.unwrap_or(settings.backend);
+                }
+            }
+            _ => reader.unknown(key, "the keys are `compat`, `native_actions` and `firewall.backend`"),
+        }
+    }
+    (settings, reader.problems)
+}
+
+struct Reader<'a> {
+    text: &'a str,
+    file: Arc<PathBuf>,
+    problems: Vec<Problem>,
+}
+
+impl Reader<'_> {
+    fn problem(&mut self, range: std::ops::Range<usize>, text: String, help: &str) {
+        let before = self.text.get(..range.start).unwrap_or(self.text);
+        let line = before.matches('\n').count() + 1;
+        let column = before.rsplit('\n').next().unwrap_or("").chars().count() + 1;
+        let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        let span = Span { file: Arc::clone(&self.file), line: number(line), column: number(column) };
+        let width = self.text.get(range).map_or(0, |part| part.lines().next().unwrap_or("").chars().count());
+        self.problems.push(Problem { span, width, text, help: help.to_owned() });
+    }
+
+    fn unknown(&mut self, key: &toml::Spanned<std::borrow::Cow<'_, str>>, help: &str) {
+        self.problem(key.span(), format!("unknown key `{}`", key.get_ref()), help);
+    }
+
+    fn word<T>(
+        &mut self,
+        value: &toml::Spanned<DeValue<'_>>,
+        help: &str,
+        known: impl Fn(&str) -> Option<T>,
+    ) -> Option<T> {
+        let found = match value.get_ref() {
+            DeValue::String(word) => known(word),
+            _ => None,
+        };
+        if found.is_none() {
+            self.problem(value.span(), "this value is not known".to_owned(), help);
+        }
+        found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_are_read_and_every_unknown_key_is_named_with_its_place() {
+        let text = "compat = \"1.1\"\nnative_actions = false\nnativ = 1\n[firewall]\nbackend = \"pf\"\n  speed = 3\n";
+        let (settings, problems) = parse(text, Path::new("s.toml"));
+        assert_eq!(settings, Settings { compat: Compat::V1_1, native_actions: false, backend: Backend::Auto });
+        let mut places: Vec<_> = problems.iter().map(|p| (p.span.line, p.span.column, p.text.as_str())).collect();
+        places.sort_unstable();
+        assert_eq!(
+            places,
+            [(3, 1, "unknown key `nativ`"), (5, 11, "this value is not known"), (6, 3, "unknown key `speed`")]
+        );
+        assert_eq!(parse("[firewall]\nbackend = \"memory\"", Path::new("x")).0.backend, Backend::Memory);
+        let (_, problems) = parse("compat = \n", Path::new("x"));
+        assert_eq!(problems[0].span.line, 1);
+    }
+}
