@@ -153,7 +153,11 @@ impl Request {
                 eprintln!("ERROR: cannot write: {error}");
                 return ExitCode::from(FAILED);
             }
-            return if configuration.is_fatal() { ExitCode::from(FAILED) } else { ExitCode::SUCCESS };
+            return if configuration.is_fatal() || configuration.lost_all_jails() {
+                ExitCode::from(FAILED)
+            } else {
+                ExitCode::SUCCESS
+            };
         }
         if findings.iter().any(|found| found.severity >= fail2ban::diagnostic::Severity::Error) {
             eprintln!("ERROR: test configuration failed");

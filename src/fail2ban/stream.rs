@@ -57,6 +57,12 @@ impl Configuration {
         self.diagnostics.iter().any(|found| found.severity == Severity::Fatal)
     }
 
+    /// Whether there is no jail left of those that should be there.
+    #[must_use]
+    pub fn lost_all_jails(&self) -> bool {
+        !self.jails.is_empty() && self.jails.iter().all(|jail| jail.error.is_some())
+    }
+
     /// Whether anything was left out.
     #[must_use]
     pub fn has_errors(&self) -> bool {
@@ -212,7 +218,7 @@ fn jails(configuration: &mut Configuration, files: &mut Files, options: &Options
     }
     let referenced = references(&merged);
     for name in merged.sections.keys() {
-        if name == "INCLUDES" || options.jail.as_ref().is_some_and(|only| only != name) {
+        if name == "INCLUDES" || name.starts_with("KNOWN/") || options.jail.as_ref().is_some_and(|only| only != name) {
             continue;
         }
         let reader = Reader { files, merged: &merged, options, referenced: &referenced, found: Vec::new() };

@@ -5,6 +5,8 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use super::trees::{TREES, Tree};
+
 const STOCK: &str = "/etc/fail2ban";
 
 /// The real client. A machine without it fails the test: nothing else can be the judge.
@@ -82,4 +84,41 @@ fn the_stock_configuration_with_all_jails_on_gives_the_same_stream() {
         }
         assert!(option != "-d" || expected.lines().count() >= 1325, "{}", expected.lines().count());
     }
+}
+
+fn build(tree: &Tree) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().to_str().unwrap();
+    for (path, content) in tree.files.iter().chain(&[("x.log", "")]) {
+        let path = dir.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content.replace("{dir}", root)).unwrap();
+    }
+    dir
+}
+
+#[test]
+fn small_trees_give_the_same_stream_or_differ_on_purpose() {
+    assert!(TREES.iter().filter(|tree| tree.differs.is_none()).count() >= 40);
+    let mut wrong = Vec::new();
+    for tree in TREES {
+        let dir = build(tree);
+        let expected = original(dir.path(), "-d");
+        let found = ours(dir.path(), "-d");
+        let same = difference(&text(&expected.stdout), &text(&found.stdout));
+        let codes = (expected.status.code(), found.status.code());
+        match (tree.differs, same) {
+            (None, Some(difference)) => wrong.push(format!("{}: {difference}", tree.name)),
+            (None, None) if codes.0 != codes.1 => wrong.push(format!("{}: exit codes {codes:?}", tree.name)),
+            (Some(reason), None) if codes.0 == codes.1 => {
+                wrong.push(format!("{}: is the same, although `{reason}`", tree.name));
+            }
+            // Whatever is broken beside it, this jail is there.
+            (Some(_), _) if !text(&found.stdout).contains("['start', 'good']") => {
+                wrong.push(format!("{}: the good jail is lost\n{}", tree.name, text(&found.stderr)));
+            }
+            _ => {}
+        }
+    }
+    assert!(wrong.is_empty(), "{} of {} trees:\n{}", wrong.len(), TREES.len(), wrong.join("\n"));
 }

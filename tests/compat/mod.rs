@@ -4,3 +4,4 @@ mod dates;
 mod dump;
 mod regex;
 mod samples;
+mod trees;
