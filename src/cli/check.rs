@@ -5,7 +5,6 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::fail2ban::Configuration;
 use crate::fail2ban::diagnostic::{Diagnostic, Severity};
 
 /// Longest part of a source line that is shown, in characters.
@@ -48,17 +47,6 @@ pub fn report(diagnostics: &[Diagnostic], texts: &HashMap<PathBuf, Arc<str>>, co
         out.push('\n');
     }
     out
-}
-
-/// What only shows when the values are used: times, expressions, numbers.
-#[must_use]
-pub fn values(configuration: &Configuration) -> Vec<Diagnostic> {
-    let mut found = Vec::new();
-    for jail in configuration.jails.iter().filter(|jail| jail.error.is_none()) {
-        let _ = &mut found;
-        let _ = jail;
-    }
-    found
 }
 
 fn physical_line(text: &str, number: u32) -> Option<&str> {

@@ -111,8 +111,7 @@ impl Request {
                     _ => {}
                 }
             } else if let Some(short) = argument.strip_prefix('-') {
-                let mut letters = short.char_indices();
-                while let Some((index, letter)) = letters.next() {
+                for (index, letter) in short.char_indices() {
                     match letter {
                         'd' => request.dump = true,
                         't' => request.test = true,
@@ -144,7 +143,7 @@ impl Request {
         };
         let mut findings = configuration.diagnostics.clone();
         if self.test {
-            findings.extend(check::values(&configuration));
+            findings.extend(fail2ban::values::check(&configuration));
         }
         let colour = std::io::stderr().is_terminal();
         eprint!("{}", check::report(&findings, &configuration.texts, colour));

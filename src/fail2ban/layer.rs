@@ -164,11 +164,11 @@ impl Files {
     }
 
     fn exists(&self, path: &Path) -> bool {
-        path.exists() || self.from_vendor(path).is_some()
+        path.exists() || self.vendor_file(path).is_some()
     }
 
     /// A file of the configuration directory that only a vendor layer has: its name and text.
-    fn from_vendor(&self, path: &Path) -> Option<(PathBuf, io::Result<Vec<u8>>)> {
+    fn vendor_file(&self, path: &Path) -> Option<(PathBuf, io::Result<Vec<u8>>)> {
         let relative = normal(path).strip_prefix(normal(&self.directory)).ok()?.to_owned();
         self.vendor.iter().find_map(|vendor| match vendor {
             Vendor::Directory(directory) => {
@@ -254,7 +254,7 @@ impl Files {
             return known.clone();
         }
         let (name, content) =
-            if path.exists() { (path.to_owned(), read_limited(path)) } else { self.from_vendor(path)? };
+            if path.exists() { (path.to_owned(), read_limited(path)) } else { self.vendor_file(path)? };
         let file = self.parse(name, content);
         self.cache.insert(path.to_owned(), file.clone());
         file

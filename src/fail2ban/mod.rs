@@ -22,6 +22,7 @@ pub mod stream;
 pub mod tags;
 pub mod text;
 pub mod time;
+pub mod values;
 pub mod vendor;
 
 use stream::references;

@@ -190,8 +190,7 @@ fn group(text: &str, mut at: usize) -> Option<usize> {
             return Some(at + 1);
         }
         let item = item(text, at)?;
-        let behind = |end: usize| end + skip_blanks(&text[end..]);
-        at = behind(item.end);
+        at = item.end + skip_blanks(&text[item.end..]);
         if !text[at..].starts_with([',', ']']) {
             // What began like a quoted value may be one without quotes.
             at = item.value.start + text[item.value.start..].find([',', ']'])?;

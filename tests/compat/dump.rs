@@ -122,3 +122,11 @@ fn small_trees_give_the_same_stream_or_differ_on_purpose() {
     }
     assert!(wrong.is_empty(), "{} of {} trees:\n{}", wrong.len(), TREES.len(), wrong.join("\n"));
 }
+
+#[test]
+fn the_stock_configuration_with_all_jails_on_passes_the_test() {
+    let dir = all_jails();
+    let found = ours(dir.path(), "-t");
+    assert_eq!(text(&found.stderr), "");
+    assert_eq!(text(&found.stdout), "OK: configuration test is successful\n");
+}
