@@ -5,6 +5,7 @@ pub mod action;
 pub mod arithmetic;
 pub mod beautifier;
 pub mod database;
+pub mod date;
 pub mod definition;
 pub mod diagnostic;
 pub mod filter;

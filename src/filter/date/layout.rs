@@ -1,0 +1,975 @@
+//! The quick way to recognise a date: a small matcher for short ASCII texts.
+//!
+//! It is compiled from the same pattern as the exact program and tries things in the same
+//! order, so it finds the same span; where it cannot be certain (a byte beyond ASCII in
+//! sight, too many attempts, a construct it does not know) it says so, and the exact
+//! program decides. What makes it quick: the parts of a date (month, hour …) are one
+//! instruction each, and the set of bytes that may follow leaves nearly always one way.
+
+use crate::filter::syntax::{Assertion, Class, Greed, Node, Pattern, Side};
+
+/// More groups than any sensible date has; patterns with more go the general way.
+const MAX_GROUPS: usize = 20;
+/// More instructions than any sensible date has.
+const MAX_OPS: usize = 1_000;
+/// Attempts per search before the general way takes over.
+const MAX_ATTEMPTS: u32 = 20_000;
+
+/// A part of a date that is recognised by one instruction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Four digits, from one year to another; whole decades.
+    Year(u16, u16),
+    /// Any two digits.
+    Two,
+    /// 1 to 12, leading zero optional.
+    Month,
+    /// 01 to 12.
+    Month2,
+    /// 1 to 31, leading zero or blank optional.
+    Day,
+    /// 01 to 31.
+    Day2,
+    /// 0 to 23, leading zero optional.
+    Hour,
+    /// 00 to 23.
+    Hour2,
+    /// 0 to 29, leading zero optional.
+    HourLoose,
+    /// 1 to 12, leading zero optional.
+    Hour12,
+    /// 0 to 59, leading zero optional: minutes.
+    Minute,
+    /// 00 to 59.
+    Minute2,
+    /// 0 to 61, leading zero optional.
+    Second,
+    /// 00 to 61.
+    Second2,
+    /// One to six digits.
+    Fraction,
+    /// A short English month name in any case.
+    MonthName,
+    /// A short English day name in any case.
+    DayName,
+    /// `am` or `pm` in any case.
+    Half,
+    /// `Z`, `UTC`, `GMT`, `±hh`, `±hhmm`, `±hh:mm`; letters in any case if set.
+    Offset(bool),
+    /// `Z` or three to five capitals; letters in any case if set.
+    ZoneName(bool),
+}
+
+/// What may stand at a place: ASCII characters, the end, anything else.
+#[derive(Clone, Copy, Debug, Default)]
+struct Next {
+    ascii: u128,
+    end: bool,
+    high: bool,
+}
+
+impl Next {
+    const ANY: Next = Next { ascii: u128::MAX, end: true, high: true };
+
+    fn or(self, other: Next) -> Next {
+        Next { ascii: self.ascii | other.ascii, end: self.end | other.end, high: self.high | other.high }
+    }
+
+    fn allows(&self, byte: Option<u8>) -> bool {
+        match byte {
+            None => self.end,
+            Some(b) if b < 0x80 => self.ascii >> b & 1 == 1,
+            Some(_) => self.high,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Op {
+    Byte(u8),
+    Set {
+        ascii: u128,
+        high: bool,
+    },
+    /// A single-character class several times; `next` filters where it may stop.
+    Run {
+        ascii: u128,
+        high: bool,
+        min: u32,
+        max: u32,
+        lazy: bool,
+        next: Next,
+    },
+    /// Goes on at the next instruction if that works, else at `other`.
+    Split {
+        other: u16,
+        first: Next,
+        second: Next,
+    },
+    /// The same, `other` first.
+    SplitLazy {
+        other: u16,
+        first: Next,
+        second: Next,
+    },
+    Jump(u16),
+    Save {
+        slot: u8,
+        always: bool,
+    },
+    Part {
+        part: Part,
+        group: u8,
+        always: bool,
+        next: Next,
+    },
+    Back {
+        group: u8,
+        ignore_case: bool,
+    },
+    /// What follows up to `Match` has to match (or not) from `behind` bytes before here; then on at `other`.
+    Look {
+        other: u16,
+        behind: u32,
+        negative: bool,
+    },
+    Start,
+    LineStart,
+    End,
+    VeryEnd,
+    LineEnd,
+    Boundary {
+        wanted: bool,
+    },
+    /// Word bound before a date: line start, word boundary, or a non-word character follows.
+    Before,
+    /// Word bound after a date.
+    After,
+    Match,
+}
+
+/// The compiled form.
+#[derive(Clone, Debug)]
+pub struct Layout {
+    ops: Box<[Op]>,
+    first: Next,
+    at_start: bool,
+}
+
+/// What came of a search.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// It is here.
+    Match,
+    /// It is not there.
+    No,
+    /// The exact program has to say.
+    Unsure,
+}
+
+/// Where the groups of a match stand, in bytes; group 0 is the whole match.
+#[derive(Clone, Copy, Debug)]
+pub struct Groups {
+    spans: [(u32, u32); MAX_GROUPS + 1],
+}
+
+const UNSET: (u32, u32) = (u32::MAX, u32::MAX);
+
+impl Groups {
+    /// Nothing is set.
+    #[must_use]
+    pub fn new() -> Groups {
+        Groups { spans: [UNSET; MAX_GROUPS + 1] }
+    }
+
+    /// The span of a group.
+    #[must_use]
+    pub fn get(&self, group: u32) -> Option<(usize, usize)> {
+        match self.spans.get(group as usize) {
+            Some(&(start, end)) if end != u32::MAX && start != u32::MAX => Some((start as usize, end as usize)),
+            _ => None,
+        }
+    }
+}
+
+impl Default for Groups {
+    fn default() -> Groups {
+        Groups::new()
+    }
+}
+
+const fn set(of: &[u8]) -> u128 {
+    let (mut bits, mut i) = (0, 0);
+    while i < of.len() {
+        bits |= 1 << of[i];
+        i += 1;
+    }
+    bits
+}
+
+const DIGITS: u128 = set(b"0123456789");
+const LETTERS: u128 = set(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ");
+const CAPITALS: u128 = set(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ");
+const WORD: u128 = DIGITS | LETTERS | set(b"_");
+
+fn is_word(b: u8) -> bool {
+    b < 0x80 && WORD >> b & 1 == 1
+}
+
+impl Part {
+    /// What it can begin with.
+    fn first(self) -> Next {
+        let ascii = match self {
+            Part::Year(..) | Part::Two | Part::Fraction => DIGITS,
+            Part::Month | Part::Hour | Part::Hour12 | Part::Minute | Part::Second | Part::HourLoose => DIGITS,
+            Part::Month2 => set(b"01"),
+            Part::Day => DIGITS | set(b" "),
+            Part::Day2 => set(b"0123"),
+            Part::Hour2 => set(b"012"),
+            Part::Minute2 => set(b"012345"),
+            Part::Second2 => set(b"0123456"),
+            Part::MonthName | Part::DayName | Part::Half => LETTERS,
+            Part::Offset(false) => set(b"ZUG+-"),
+            Part::Offset(true) => set(b"ZUGzug+-"),
+            Part::ZoneName(false) => CAPITALS,
+            Part::ZoneName(true) => LETTERS,
+        };
+        // Digits of other scripts, and other letters that ignore-case lets pass for s, k and i.
+        let high = matches!(
+            self,
+            Part::Two
+                | Part::Hour
+                | Part::HourLoose
+                | Part::Minute
+                | Part::Second
+                | Part::MonthName
+                | Part::DayName
+                | Part::ZoneName(true)
+        );
+        Next { ascii, end: false, high }
+    }
+
+    /// The lengths it may have here, in the order they are tried; `None` if that is not
+    /// clear from ASCII alone.
+    #[inline]
+    fn lengths(self, text: &[u8], at: usize) -> Option<Lengths> {
+        let byte = |n: usize| text.get(at + n).copied().unwrap_or(0);
+        let (a, b) = (byte(0), byte(1));
+        let digit = |c: u8| c.is_ascii_digit();
+        if a >= 0x80 || b >= 0x80 && self != Part::Half {
+            return None;
+        }
+        let one_or = |two: bool, one: bool| match (two, one) {
+            (true, true) => Lengths::of(&[2, 1]),
+            (true, false) => Lengths::of(&[2]),
+            (false, true) => Lengths::of(&[1]),
+            (false, false) => Lengths::of(&[]),
+        };
+        Some(match self {
+            Part::Year(from, to) => {
+                let (c, d) = (byte(2), byte(3));
+                if c >= 0x80 || d >= 0x80 {
+                    return None;
+                }
+                if !(digit(a) && digit(b) && digit(c) && digit(d)) {
+                    return Some(Lengths::of(&[]));
+                }
+                let year = u16::from(a - b'0') * 1000
+                    + u16::from(b - b'0') * 100
+                    + u16::from(c - b'0') * 10
+                    + u16::from(d - b'0');
+                if (from..=to).contains(&year) { Lengths::of(&[4]) } else { Lengths::of(&[]) }
+            }
+            Part::Two => one_or(digit(a) && digit(b), false),
+            Part::Month => match a {
+                b'0' => one_or(matches!(b, b'1'..=b'9'), false),
+                b'1' if matches!(b, b'0'..=b'2') => Lengths::of(&[1, 2]),
+                _ => one_or(false, matches!(a, b'1'..=b'9')),
+            },
+            Part::Month2 => {
+                one_or(a == b'0' && matches!(b, b'1'..=b'9') || a == b'1' && matches!(b, b'0'..=b'2'), false)
+            }
+            Part::Day => match a {
+                b' ' | b'0' => one_or(matches!(b, b'1'..=b'9'), false),
+                b'1' | b'2' => one_or(digit(b), true),
+                b'3' if matches!(b, b'0' | b'1') => Lengths::of(&[1, 2]),
+                _ => one_or(false, matches!(a, b'1'..=b'9')),
+            },
+            Part::Day2 => match a {
+                b'0' => one_or(matches!(b, b'1'..=b'9'), false),
+                b'1' | b'2' => one_or(digit(b), false),
+                _ => one_or(a == b'3' && matches!(b, b'0' | b'1'), false),
+            },
+            Part::Hour => match a {
+                b'0' | b'1' => one_or(digit(b), true),
+                b'2' if matches!(b, b'0'..=b'3') => Lengths::of(&[1, 2]),
+                _ => one_or(false, digit(a)),
+            },
+            Part::Hour2 => one_or(matches!(a, b'0' | b'1') && digit(b) || a == b'2' && matches!(b, b'0'..=b'3'), false),
+            Part::HourLoose => one_or(matches!(a, b'0'..=b'2') && digit(b), digit(a)),
+            Part::Hour12 => match a {
+                b'0' => one_or(matches!(b, b'1'..=b'9'), false),
+                b'1' => one_or(matches!(b, b'0'..=b'2'), true),
+                _ => one_or(false, matches!(a, b'2'..=b'9')),
+            },
+            Part::Minute => one_or(matches!(a, b'0'..=b'5') && digit(b), digit(a)),
+            Part::Minute2 => one_or(matches!(a, b'0'..=b'5') && digit(b), false),
+            Part::Second => match a {
+                b'6' if matches!(b, b'0' | b'1') => Lengths::of(&[1, 2]),
+                _ => one_or(matches!(a, b'0'..=b'5') && digit(b), digit(a)),
+            },
+            Part::Second2 => {
+                one_or(matches!(a, b'0'..=b'5') && digit(b) || a == b'6' && matches!(b, b'0' | b'1'), false)
+            }
+            Part::Fraction => {
+                let count = (0..6).take_while(|&n| digit(byte(n))).count();
+                Lengths { list: [count as u8, 0, 0, 0, 0, 0], count: 0 }.down_from(count)
+            }
+            Part::MonthName => named(a, b, byte(2), &MONTHS)?,
+            Part::DayName => named(a, b, byte(2), &DAYS)?,
+            Part::Half => {
+                if b >= 0x80 {
+                    return None;
+                }
+                one_or(matches!(a, b'a' | b'A' | b'p' | b'P') && matches!(b, b'm' | b'M'), false)
+            }
+            Part::Offset(any_case) => return offset(text, at, any_case),
+            Part::ZoneName(any_case) => {
+                let fits = |c: u8| if any_case { c.is_ascii_alphabetic() } else { c.is_ascii_uppercase() };
+                let count = (0..5).take_while(|&n| fits(byte(n))).count();
+                // A letter of another script may continue it when case is ignored.
+                if count < 5 && byte(count) >= 0x80 {
+                    return None;
+                }
+                let z = a == b'Z' || any_case && a == b'z';
+                let mut lengths = Lengths::of(if z { &[1] } else { &[] });
+                for n in (3..=count).rev() {
+                    lengths.push(n);
+                }
+                lengths
+            }
+        })
+    }
+}
+
+const MONTHS: [&[u8; 3]; 12] =
+    [b"jan", b"feb", b"mar", b"apr", b"may", b"jun", b"jul", b"aug", b"sep", b"oct", b"nov", b"dec"];
+const DAYS: [&[u8; 3]; 7] = [b"mon", b"tue", b"wed", b"thu", b"fri", b"sat", b"sun"];
+
+fn named(a: u8, b: u8, c: u8, names: &[&[u8; 3]]) -> Option<Lengths> {
+    if c >= 0x80 {
+        return None;
+    }
+    let text = [a | 0x20, b | 0x20, c | 0x20];
+    let letters = a.is_ascii_alphabetic() && b.is_ascii_alphabetic() && c.is_ascii_alphabetic();
+    Some(if letters && names.iter().any(|name| **name == text) { Lengths::of(&[3]) } else { Lengths::of(&[]) })
+}
+
+fn offset(text: &[u8], at: usize, any_case: bool) -> Option<Lengths> {
+    let byte = |n: usize| text.get(at + n).copied().unwrap_or(0);
+    let a = byte(0);
+    if matches!(a, b'+' | b'-') {
+        let mut digits = [0u8; 5];
+        for (n, to) in digits.iter_mut().enumerate() {
+            *to = byte(n + 1);
+            if *to >= 0x80 {
+                return None;
+            }
+        }
+        let digit = |n: usize| digits[n].is_ascii_digit();
+        let mut lengths = Lengths::of(&[]);
+        if matches!(digits[0], b'0' | b'1') && digit(1) {
+            if digits[2] == b':' && digit(3) && digit(4) {
+                lengths.push(6);
+            } else if digit(2) && digit(3) {
+                lengths.push(5);
+            }
+            lengths.push(3);
+        }
+        return Some(lengths);
+    }
+    let fold = |c: u8| if any_case { c.to_ascii_uppercase() } else { c };
+    let three = [fold(a), fold(byte(1)), fold(byte(2))];
+    Some(match &three {
+        [b'Z', ..] => Lengths::of(&[1]),
+        b"UTC" | b"GMT" => Lengths::of(&[3]),
+        // No letter of these folds from another script.
+        _ => Lengths::of(&[]),
+    })
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Lengths {
+    list: [u8; 6],
+    count: u8,
+}
+
+impl Lengths {
+    #[inline]
+    fn of(list: &[u8]) -> Lengths {
+        let mut lengths = Lengths { list: [0; 6], count: list.len() as u8 };
+        lengths.list[..list.len()].copy_from_slice(list);
+        lengths
+    }
+
+    fn push(&mut self, length: usize) {
+        self.list[self.count as usize] = length as u8;
+        self.count += 1;
+    }
+
+    fn down_from(mut self, length: usize) -> Lengths {
+        self.count = 0;
+        for n in (1..=length).rev() {
+            self.push(n);
+        }
+        self
+    }
+}
+
+/// Whether the date must stand apart from words, and which groups are what.
+#[derive(Clone, Debug, Default)]
+pub struct Plan {
+    /// The word bound before it.
+    pub before: bool,
+    /// The word bound after it.
+    pub after: bool,
+    /// Groups whose content is one part of a date.
+    pub parts: Vec<(u32, Part)>,
+}
+
+impl Layout {
+    /// Compiles a pattern (without its bounds); `None` if it holds something only the exact
+    /// program can do.
+    #[must_use]
+    pub fn new(pattern: &Pattern, plan: &Plan, cut: u32) -> Option<Layout> {
+        if pattern.groups as usize > MAX_GROUPS {
+            return None;
+        }
+        let mut compiler = Compiler { ops: Vec::new(), plan, cut, referred: Vec::new() };
+        referred(&pattern.root, &mut compiler.referred);
+        if plan.before {
+            compiler.ops.push(Op::Before);
+        }
+        compiler.node(&pattern.root)?;
+        if plan.after {
+            compiler.ops.push(Op::After);
+        }
+        compiler.ops.push(Op::Match);
+        if compiler.ops.len() > MAX_OPS {
+            return None;
+        }
+        let mut ops = compiler.ops;
+        for at in 0..ops.len() {
+            // What may follow, from the back of each instruction that has a choice.
+            let next = |from: usize, word: bool| first(&ops, from, word.then_some(true), 0);
+            match ops[at] {
+                Op::Run { .. } => {
+                    let after = next(at + 1, false);
+                    if let Op::Run { next, .. } = &mut ops[at] {
+                        *next = after;
+                    }
+                }
+                Op::Part { .. } => {
+                    let after = next(at + 1, true);
+                    if let Op::Part { next, .. } = &mut ops[at] {
+                        *next = after;
+                    }
+                }
+                Op::Split { other, .. } | Op::SplitLazy { other, .. } => {
+                    let (a, b) = (next(at + 1, false), next(usize::from(other), false));
+                    if let Op::Split { first, second, .. } | Op::SplitLazy { first, second, .. } = &mut ops[at] {
+                        (*first, *second) = (a, b);
+                    }
+                }
+                _ => {}
+            }
+        }
+        let at_start = ops.iter().find(|op| !matches!(op, Op::Save { .. })).is_some_and(|op| matches!(op, Op::Start));
+        Some(Layout { first: first(&ops, 0, None, 0), ops: ops.into(), at_start })
+    }
+
+    /// Searches `text[from..]`, the leftmost match; what stands before `from` is seen by the
+    /// bounds. With `FIELDS` all groups are set, else only the cut one.
+    #[inline]
+    pub fn search<const FIELDS: bool>(&self, text: &[u8], from: usize, groups: &mut Groups) -> Answer {
+        let mut machine = Machine { ops: &self.ops, text, groups, trail: [(0, UNSET); TRAIL], depth: 0, attempts: 0 };
+        if self.at_start {
+            return if from == 0 { machine.run::<FIELDS>(0, 0, 0) } else { Answer::No };
+        }
+        for at in from..=text.len() {
+            let byte = text.get(at).copied();
+            match byte {
+                // Not the first byte of a character.
+                Some(0x80..=0xBF) => continue,
+                Some(0xC0..) if self.first.high => return Answer::Unsure,
+                _ => {}
+            }
+            if self.first.allows(byte) {
+                match machine.attempt::<FIELDS>(0, at, at) {
+                    Answer::No => {}
+                    found => return found,
+                }
+            }
+        }
+        Answer::No
+    }
+}
+
+/// Groups that something refers back to.
+fn referred(node: &Node, found: &mut Vec<u32>) {
+    match node {
+        Node::Backref { group, .. } => found.push(*group),
+        Node::Concat(nodes) | Node::Alternate(nodes) => nodes.iter().for_each(|n| referred(n, found)),
+        Node::Repeat { node, .. } | Node::Capture { node, .. } | Node::Atomic(node) | Node::Look { node, .. } => {
+            referred(node, found);
+        }
+        _ => {}
+    }
+}
+
+struct Compiler<'a> {
+    ops: Vec<Op>,
+    plan: &'a Plan,
+    cut: u32,
+    referred: Vec<u32>,
+}
+
+impl Compiler<'_> {
+    fn node(&mut self, node: &Node) -> Option<()> {
+        if self.ops.len() > MAX_OPS {
+            return None;
+        }
+        match node {
+            Node::Empty => {}
+            Node::Char(c) => self.ops.push(Op::Byte(u8::try_from(*c).ok().filter(u8::is_ascii)?)),
+            Node::Class(class) => self.ops.push(single(class)),
+            Node::Concat(nodes) => nodes.iter().try_for_each(|n| self.node(n))?,
+            Node::Alternate(nodes) => {
+                let (last, init) = nodes.split_last()?;
+                let mut jumps = Vec::new();
+                for n in init {
+                    let split = self.split(false);
+                    self.node(n)?;
+                    jumps.push(self.ops.len());
+                    self.ops.push(Op::Jump(0));
+                    self.aim(split);
+                }
+                self.node(last)?;
+                for jump in jumps {
+                    self.aim(jump);
+                }
+            }
+            Node::Repeat { node, min, max, greed } => self.repeat(node, *min, *max, *greed)?,
+            Node::Capture { index, node } => {
+                let always = *index == self.cut || self.referred.contains(index);
+                let group = u8::try_from(*index).ok()?;
+                if let Some((_, part)) = self.plan.parts.iter().find(|(g, _)| g == index) {
+                    self.ops.push(Op::Part { part: *part, group, always, next: Next::ANY });
+                } else {
+                    self.ops.push(Op::Save { slot: group * 2, always });
+                    self.node(node)?;
+                    self.ops.push(Op::Save { slot: group * 2 + 1, always });
+                }
+            }
+            Node::Assert(assertion) => self.ops.push(match assertion {
+                Assertion::Start => Op::Start,
+                Assertion::LineStart => Op::LineStart,
+                Assertion::End => Op::End,
+                Assertion::VeryEnd => Op::VeryEnd,
+                Assertion::LineEnd => Op::LineEnd,
+                Assertion::WordBoundary { .. } => Op::Boundary { wanted: true },
+                Assertion::NotWordBoundary { .. } => Op::Boundary { wanted: false },
+            }),
+            Node::Backref { group, ignore_case } => {
+                self.ops.push(Op::Back { group: u8::try_from(*group).ok()?, ignore_case: *ignore_case });
+            }
+            Node::Look { node, side, negative } => {
+                let behind = if let Side::Behind(width) = side { *width } else { 0 };
+                let at = self.ops.len();
+                self.ops.push(Op::Look { other: 0, behind, negative: *negative });
+                self.node(node)?;
+                self.ops.push(Op::Match);
+                self.aim(at);
+            }
+            Node::Atomic(_) | Node::Conditional { .. } => return None,
+        }
+        Some(())
+    }
+
+    fn repeat(&mut self, node: &Node, min: u32, max: Option<u32>, greed: Greed) -> Option<()> {
+        let lazy = match greed {
+            Greed::Greedy => false,
+            Greed::Lazy => true,
+            Greed::Possessive => return None,
+        };
+        if (min, max) == (1, Some(1)) {
+            return self.node(node);
+        }
+        let one = match node {
+            Node::Char(c) if c.is_ascii() => Some((1 << (*c as u32), false)),
+            Node::Class(class) => Some((class.ascii, !class.other.is_empty())),
+            _ => None,
+        };
+        if let Some((ascii, high)) = one {
+            self.ops.push(Op::Run { ascii, high, min, max: max.unwrap_or(u32::MAX), lazy, next: Next::ANY });
+            return Some(());
+        }
+        let max = max.filter(|&m| m <= 16)?;
+        for _ in 0..min {
+            self.node(node)?;
+        }
+        let mut splits = Vec::new();
+        for _ in min..max {
+            splits.push(self.split(lazy));
+            self.node(node)?;
+        }
+        for split in splits {
+            self.aim(split);
+        }
+        Some(())
+    }
+
+    fn split(&mut self, lazy: bool) -> usize {
+        let (other, first, second) = (0, Next::ANY, Next::ANY);
+        self.ops.push(if lazy { Op::SplitLazy { other, first, second } } else { Op::Split { other, first, second } });
+        self.ops.len() - 1
+    }
+
+    /// Lets a split or jump lead to what is compiled next.
+    fn aim(&mut self, at: usize) {
+        let here = self.ops.len().min(usize::from(u16::MAX)) as u16;
+        match &mut self.ops[at] {
+            Op::Split { other, .. } | Op::SplitLazy { other, .. } | Op::Look { other, .. } | Op::Jump(other) => {
+                *other = here;
+            }
+            _ => {}
+        }
+    }
+}
+
+fn single(class: &Class) -> Op {
+    Op::Set { ascii: class.ascii, high: !class.other.is_empty() }
+}
+
+/// What may stand where instruction `at` begins; more rather than less. `word`: the character
+/// before is known to be one of a word.
+fn first(ops: &[Op], mut at: usize, mut word: Option<bool>, depth: u32) -> Next {
+    if depth > 24 {
+        return Next::ANY;
+    }
+    let mut also = Next::default();
+    loop {
+        let here = match ops[at] {
+            Op::Byte(b) => Next { ascii: 1 << b, end: false, high: false },
+            Op::Set { ascii, high } => Next { ascii, end: false, high },
+            Op::Run { ascii, high, min, .. } => {
+                let these = Next { ascii, end: false, high };
+                if min == 0 {
+                    also = also.or(these);
+                    at += 1;
+                    // Only if nothing was taken is the character before still known.
+                    word = None;
+                    continue;
+                }
+                these
+            }
+            Op::Split { other, .. } | Op::SplitLazy { other, .. } => {
+                also = also.or(first(ops, usize::from(other), word, depth + 1));
+                at += 1;
+                continue;
+            }
+            Op::Jump(to) | Op::Look { other: to, .. } => {
+                at = usize::from(to);
+                continue;
+            }
+            Op::Part { part, .. } => part.first(),
+            Op::Save { .. } | Op::Start | Op::LineStart | Op::Before | Op::Boundary { .. } => {
+                at += 1;
+                continue;
+            }
+            Op::After if word == Some(true) && matches!(ops.get(at + 1), Some(Op::Match)) => {
+                Next { ascii: !WORD, end: true, high: true }
+            }
+            Op::Back { .. } | Op::End | Op::VeryEnd | Op::LineEnd | Op::After | Op::Match => Next::ANY,
+        };
+        return also.or(here);
+    }
+}
+
+const TRAIL: usize = 24;
+
+struct Machine<'a> {
+    ops: &'a [Op],
+    text: &'a [u8],
+    groups: &'a mut Groups,
+    /// What was overwritten, so that a failed attempt leaves no trace.
+    trail: [(u8, (u32, u32)); TRAIL],
+    depth: usize,
+    attempts: u32,
+}
+
+impl Machine<'_> {
+    #[inline]
+    fn set(&mut self, group: u8, span: (u32, u32)) -> bool {
+        let Some(entry) = self.trail.get_mut(self.depth) else { return false };
+        *entry = (group, self.groups.spans[group as usize]);
+        self.depth += 1;
+        self.groups.spans[group as usize] = span;
+        true
+    }
+
+    fn undo(&mut self, depth: usize) {
+        while self.depth > depth {
+            self.depth -= 1;
+            let (group, span) = self.trail[self.depth];
+            self.groups.spans[group as usize] = span;
+        }
+    }
+
+    /// One way of several: a failure leaves the groups as they were.
+    fn attempt<const FIELDS: bool>(&mut self, pc: usize, at: usize, start: usize) -> Answer {
+        let depth = self.depth;
+        let answer = self.run::<FIELDS>(pc, at, start);
+        if answer == Answer::No {
+            self.undo(depth);
+        }
+        answer
+    }
+
+    fn run<const FIELDS: bool>(&mut self, mut pc: usize, mut at: usize, start: usize) -> Answer {
+        self.attempts += 1;
+        if self.attempts > MAX_ATTEMPTS {
+            return Answer::Unsure;
+        }
+        let text = self.text;
+        loop {
+            match self.ops[pc] {
+                Op::Byte(b) => {
+                    if text.get(at) != Some(&b) {
+                        return Answer::No;
+                    }
+                    at += 1;
+                }
+                Op::Set { ascii, high } => match text.get(at) {
+                    Some(&b) if b < 0x80 => {
+                        if ascii >> b & 1 == 0 {
+                            return Answer::No;
+                        }
+                        at += 1;
+                    }
+                    Some(_) if high => return Answer::Unsure,
+                    _ => return Answer::No,
+                },
+                Op::Run { ascii, high, min, max, lazy, next } => {
+                    let mut most = at;
+                    while most - at < max as usize && text.get(most).is_some_and(|&b| b < 0x80 && ascii >> b & 1 == 1) {
+                        most += 1;
+                    }
+                    if high && most - at < max as usize && text.get(most).is_some_and(|&b| b >= 0x80) {
+                        return Answer::Unsure;
+                    }
+                    let least = at.saturating_add(min as usize);
+                    if most < least {
+                        return Answer::No;
+                    }
+                    let viable = |end: &usize| next.allows(text.get(*end).copied());
+                    let mut only = None;
+                    let mut rest = (least..=most).filter(viable);
+                    let (a, b) = if lazy { (rest.next(), rest.next()) } else { (rest.next_back(), rest.next_back()) };
+                    match (a, b) {
+                        (None, _) => return Answer::No,
+                        (Some(end), None) => only = Some(end),
+                        _ => {}
+                    }
+                    let Some(end) = only else {
+                        let mut ends = (least..=most).filter(viable);
+                        while let Some(end) = if lazy { ends.next() } else { ends.next_back() } {
+                            match self.attempt::<FIELDS>(pc + 1, end, start) {
+                                Answer::No => {}
+                                found => return found,
+                            }
+                        }
+                        return Answer::No;
+                    };
+                    at = end;
+                }
+                Op::Split { other, first, second } | Op::SplitLazy { other, first, second } => {
+                    let byte = text.get(at).copied();
+                    let lazy = matches!(self.ops[pc], Op::SplitLazy { .. });
+                    match (first.allows(byte), second.allows(byte)) {
+                        (false, false) => return Answer::No,
+                        (true, false) => {}
+                        (false, true) => {
+                            pc = usize::from(other);
+                            continue;
+                        }
+                        (true, true) => {
+                            let (one, two) =
+                                if lazy { (usize::from(other), pc + 1) } else { (pc + 1, usize::from(other)) };
+                            match self.attempt::<FIELDS>(one, at, start) {
+                                Answer::No => pc = two,
+                                found => return found,
+                            }
+                            continue;
+                        }
+                    }
+                }
+                Op::Jump(to) => {
+                    pc = usize::from(to);
+                    continue;
+                }
+                Op::Save { slot, always } => {
+                    if FIELDS || always {
+                        let group = slot / 2;
+                        let (from, _) = self.groups.spans[group as usize];
+                        let here = at as u32;
+                        // A group that is open keeps its start and no end.
+                        let span = if slot % 2 == 0 { (here, u32::MAX) } else { (from, here) };
+                        if !self.set(group, span) {
+                            return Answer::Unsure;
+                        }
+                    }
+                }
+                Op::Part { part, group, always, next } => {
+                    let Some(mut lengths) = part.lengths(text, at) else { return Answer::Unsure };
+                    let mut kept = 0;
+                    for n in 0..lengths.count as usize {
+                        let length = lengths.list[n];
+                        let byte = text.get(at + length as usize).copied();
+                        if byte.is_some_and(|b| b >= 0x80) {
+                            return Answer::Unsure;
+                        }
+                        if next.allows(byte) {
+                            lengths.list[kept] = length;
+                            kept += 1;
+                        }
+                    }
+                    if kept == 0 {
+                        return Answer::No;
+                    }
+                    for n in 0..kept {
+                        let end = at + lengths.list[n] as usize;
+                        let depth = self.depth;
+                        if (FIELDS || always) && !self.set(group, (at as u32, end as u32)) {
+                            return Answer::Unsure;
+                        }
+                        if n + 1 == kept {
+                            at = end;
+                            break;
+                        }
+                        match self.run::<FIELDS>(pc + 1, end, start) {
+                            Answer::No => self.undo(depth),
+                            found => return found,
+                        }
+                    }
+                }
+                Op::Back { group, ignore_case } => {
+                    let (from, to) = self.groups.spans[group as usize];
+                    if to == u32::MAX || from == u32::MAX {
+                        return Answer::No;
+                    }
+                    let wanted = &text[from as usize..to as usize];
+                    let Some(there) = text.get(at..at + wanted.len()) else { return Answer::No };
+                    if ignore_case {
+                        if !there.is_ascii() || !wanted.is_ascii() {
+                            return Answer::Unsure;
+                        }
+                        if !there.eq_ignore_ascii_case(wanted) {
+                            return Answer::No;
+                        }
+                    } else if there != wanted {
+                        return Answer::No;
+                    }
+                    at += wanted.len();
+                }
+                Op::Look { other, behind, negative } => {
+                    let behind = behind as usize;
+                    // As many characters are as many bytes only where all are ASCII.
+                    let from = at.checked_sub(behind);
+                    if let Some(from) = from
+                        && !text[from..at].is_ascii()
+                    {
+                        return Answer::Unsure;
+                    }
+                    let answer = match from {
+                        Some(from) => self.attempt::<FIELDS>(pc + 1, from, from),
+                        None if text[..at].is_ascii() => Answer::No,
+                        None => Answer::Unsure,
+                    };
+                    match answer {
+                        Answer::Unsure => return Answer::Unsure,
+                        Answer::Match if negative => return Answer::No,
+                        Answer::No if !negative => return Answer::No,
+                        _ => {}
+                    }
+                    pc = usize::from(other);
+                    continue;
+                }
+                Op::Start => {
+                    if at != 0 {
+                        return Answer::No;
+                    }
+                }
+                Op::LineStart => {
+                    if at != 0 && text[at - 1] != b'\n' {
+                        return Answer::No;
+                    }
+                }
+                Op::VeryEnd => {
+                    if at != text.len() {
+                        return Answer::No;
+                    }
+                }
+                Op::End => {
+                    if at != text.len() && !(at + 1 == text.len() && text[at] == b'\n') {
+                        return Answer::No;
+                    }
+                }
+                Op::LineEnd => {
+                    if at != text.len() && text[at] != b'\n' {
+                        return Answer::No;
+                    }
+                }
+                Op::Boundary { wanted } => match self.boundary(at) {
+                    Some(is) if is == wanted => {}
+                    Some(_) => return Answer::No,
+                    None => return Answer::Unsure,
+                },
+                Op::Before => {
+                    // At the line start, or where the next character is not of a word, it holds anyway.
+                    if at != 0 && text.get(at).is_none_or(|&b| is_word(b) || b >= 0x80) {
+                        match self.boundary(at) {
+                            Some(true) => {}
+                            Some(false) => return Answer::No,
+                            None => return Answer::Unsure,
+                        }
+                    }
+                }
+                Op::After => {
+                    if text.get(at).is_some_and(|&b| is_word(b) || b >= 0x80) {
+                        match self.boundary(at) {
+                            Some(true) => {}
+                            Some(false) => return Answer::No,
+                            None => return Answer::Unsure,
+                        }
+                    }
+                }
+                Op::Match => {
+                    self.groups.spans[0] = (start as u32, at as u32);
+                    return Answer::Match;
+                }
+            }
+            pc += 1;
+        }
+    }
+
+    /// Whether a word begins or ends here; `None` next to a byte beyond ASCII.
+    fn boundary(&self, at: usize) -> Option<bool> {
+        let before = at.checked_sub(1).map(|n| self.text[n]);
+        let after = self.text.get(at).copied();
+        if before.is_some_and(|b| b >= 0x80) || after.is_some_and(|b| b >= 0x80) {
+            return None;
+        }
+        Some(before.is_some_and(is_word) != after.is_some_and(is_word))
+    }
+}

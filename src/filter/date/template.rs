@@ -1,0 +1,298 @@
+//! One way to write a date: its pattern, and what the groups of it say.
+
+use super::layout::{Answer, Groups, Layout, Plan};
+use super::value::{self, Field};
+use crate::filter::Clock;
+use crate::filter::exact::{Cache, Outcome, Program};
+use crate::filter::syntax::{Assertion, Class, Node, Pattern};
+use crate::time::Time;
+
+/// What the text that matched says.
+#[derive(Clone, Debug)]
+pub enum Meaning {
+    /// A calendar date in parts; later groups overrule earlier ones.
+    Calendar(Vec<(Field, u32)>),
+    /// Seconds since the epoch in this group.
+    Epoch(u32),
+    /// The same; 13 digits are milli-, 16 microseconds.
+    LongEpoch(u32),
+    /// A TAI64N label in this group.
+    Tai(u32),
+}
+
+/// How a template is put together.
+#[derive(Clone, Debug)]
+pub struct Spec {
+    /// What people are shown, such as `Year-Month-Day`.
+    pub name: String,
+    /// The pattern without the word bounds, which `plan` asks for.
+    pub pattern: Pattern,
+    /// Non-word characters, ASCII and others: what the word bounds are made of.
+    pub other_than_word: Class,
+    /// Word bounds and the parts of the date among the groups.
+    pub plan: Plan,
+    /// The group that is cut out of the line.
+    pub cut: u32,
+    /// Whether it stands at the start or the end of the line only.
+    pub anchored: bool,
+    /// How readily it moves up in the list.
+    pub weight: f64,
+    /// What the groups say.
+    pub meaning: Meaning,
+}
+
+/// One compiled way to write a date.
+#[derive(Debug)]
+pub struct Template {
+    /// What people are shown.
+    pub name: String,
+    pub(super) anchored: bool,
+    pub(super) weight: f64,
+    cut: u32,
+    program: Program,
+    layout: Option<Layout>,
+    meaning: Meaning,
+    bounds: (bool, bool),
+    may_be_empty: bool,
+}
+
+/// A match: the whole of it, and what is cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Hit {
+    pub start: usize,
+    pub end: usize,
+    pub cut: (usize, usize),
+}
+
+impl Template {
+    /// Compiles it.
+    #[must_use]
+    pub fn new(spec: Spec) -> Template {
+        let Spec { name, pattern, other_than_word, plan, cut, anchored, weight, meaning } = spec;
+        let layout = Layout::new(&pattern, &plan, cut);
+        let bounds = bounds(&pattern.root, &plan, cut);
+        let may_be_empty = find_group(&pattern.root, cut).is_none_or(|node| Edge::first(node).empty);
+        let mut pattern = pattern;
+        let mut nodes = Vec::new();
+        if plan.before {
+            nodes.push(bound(Assertion::Start, &other_than_word));
+        }
+        nodes.push(std::mem::replace(&mut pattern.root, Node::Empty));
+        if plan.after {
+            nodes.push(bound(Assertion::End, &other_than_word));
+        }
+        pattern.root = Node::Concat(nodes);
+        let program = Program::new(&pattern);
+        Template { name, anchored, weight, cut, program, layout, meaning, bounds, may_be_empty }
+    }
+
+    /// Whether the character before and the one after what is cut are never of a word.
+    pub(super) fn bounds(&self) -> (bool, bool) {
+        self.bounds
+    }
+
+    /// Whether what is cut may be empty, so that the line has a place for a date but none of its own.
+    pub(super) fn may_be_empty(&self) -> bool {
+        self.may_be_empty
+    }
+
+    /// The leftmost match in `line[from..to]`; bounds see what stands before `from`, but nothing after `to`.
+    #[inline]
+    pub(super) fn search(&self, cache: &mut Cache, line: &str, from: usize, to: usize) -> Option<Hit> {
+        if let Some(layout) = &self.layout {
+            let mut groups = Groups::new();
+            match layout.search::<false>(&line.as_bytes()[..to], from, &mut groups) {
+                Answer::Match => {
+                    let (start, end) = groups.get(0)?;
+                    return Some(Hit { start, end, cut: groups.get(self.cut).unwrap_or((start, start)) });
+                }
+                Answer::No => return None,
+                Answer::Unsure => {}
+            }
+        }
+        self.search_exact(cache, line, from, to)
+    }
+
+    /// The same by the exact program alone.
+    pub(super) fn search_exact(&self, cache: &mut Cache, line: &str, from: usize, to: usize) -> Option<Hit> {
+        if self.program.search(cache, line.get(..to)?, from) != Outcome::Match {
+            return None;
+        }
+        let (start, end) = cache.group(0)?;
+        Some(Hit { start, end, cut: cache.group(self.cut).unwrap_or((start, start)) })
+    }
+
+    /// What the match at `from` says.
+    pub(super) fn value(
+        &self,
+        cache: &mut Cache,
+        line: &str,
+        span: (usize, usize),
+        zone: Option<i32>,
+        clock: &Clock,
+    ) -> Option<Time> {
+        let (from, to) = span;
+        if let Some(layout) = &self.layout {
+            let mut groups = Groups::new();
+            match layout.search::<true>(line.as_bytes().get(..to)?, from, &mut groups) {
+                Answer::Match => return self.meaning(line, |group| groups.get(group), zone, clock),
+                Answer::No => return None,
+                Answer::Unsure => {}
+            }
+        }
+        self.value_exact(cache, line, span, zone, clock)
+    }
+
+    /// The same by the exact program alone.
+    pub(super) fn value_exact(
+        &self,
+        cache: &mut Cache,
+        line: &str,
+        (from, to): (usize, usize),
+        zone: Option<i32>,
+        clock: &Clock,
+    ) -> Option<Time> {
+        if self.program.search(cache, line.get(..to)?, from) != Outcome::Match {
+            return None;
+        }
+        self.meaning(line, |group| cache.group(group), zone, clock)
+    }
+
+    fn meaning(
+        &self,
+        line: &str,
+        group: impl Fn(u32) -> Option<(usize, usize)>,
+        zone: Option<i32>,
+        clock: &Clock,
+    ) -> Option<Time> {
+        let text = |index: u32| group(index).and_then(|(start, end)| line.get(start..end));
+        match &self.meaning {
+            Meaning::Calendar(fields) => {
+                let texts = fields.iter().filter_map(|&(field, index)| Some((field, text(index)?)));
+                value::time(texts, zone, clock)
+            }
+            Meaning::Epoch(index) => value::epoch(text(*index)?, false),
+            Meaning::LongEpoch(index) => value::epoch(text(*index)?, true),
+            Meaning::Tai(index) => value::tai(text(*index)?),
+        }
+    }
+}
+
+/// Line start or end, a word boundary, or a non-word character ahead.
+fn bound(edge: Assertion, other_than_word: &Class) -> Node {
+    let ways = vec![
+        Node::Assert(edge),
+        Node::Assert(Assertion::WordBoundary { ascii: false }),
+        Node::Class(other_than_word.clone()),
+    ];
+    Node::Look { node: Box::new(Node::Alternate(ways)), side: crate::filter::syntax::Side::Ahead, negative: false }
+}
+
+fn find_group(node: &Node, group: u32) -> Option<&Node> {
+    match node {
+        Node::Capture { index, node } if *index == group => Some(node),
+        Node::Concat(nodes) | Node::Alternate(nodes) => nodes.iter().find_map(|n| find_group(n, group)),
+        Node::Repeat { node, .. } | Node::Capture { node, .. } | Node::Atomic(node) => find_group(node, group),
+        _ => None,
+    }
+}
+
+/// What can stand at one end of a text.
+#[derive(Clone, Copy, Debug)]
+struct Edge {
+    /// A character that is not of a word.
+    other: bool,
+    /// A character of a word.
+    word: bool,
+    /// Nothing: the text may be empty.
+    empty: bool,
+}
+
+impl Edge {
+    const NOTHING: Edge = Edge { other: false, word: false, empty: true };
+    const ANYTHING: Edge = Edge { other: true, word: true, empty: true };
+
+    fn first(node: &Node) -> Edge {
+        Edge::of(node, false)
+    }
+
+    fn last(node: &Node) -> Edge {
+        Edge::of(node, true)
+    }
+
+    fn of(node: &Node, back: bool) -> Edge {
+        match node {
+            Node::Empty | Node::Assert(_) | Node::Look { .. } => Edge::NOTHING,
+            Node::Char(c) => {
+                let word = c.is_alphanumeric() || *c == '_';
+                Edge { other: !word || !c.is_ascii(), word: word || !c.is_ascii(), empty: false }
+            }
+            Node::Class(class) => {
+                let high = !class.other.is_empty();
+                let is_word = |b: &u8| b.is_ascii_alphanumeric() || *b == b'_';
+                let has = |word: bool| (0..128u8).any(|b| class.ascii >> b & 1 == 1 && is_word(&b) == word);
+                // Digits of all scripts are of a word; of other classes this is not known.
+                let digits = class.ascii == 0x03ff << b'0';
+                Edge { other: has(false) || high && !digits, word: has(true) || high, empty: false }
+            }
+            Node::Concat(nodes) => {
+                if back {
+                    Edge::sequence(nodes.iter().rev(), back)
+                } else {
+                    Edge::sequence(nodes.iter(), back)
+                }
+            }
+            Node::Alternate(nodes) => nodes.iter().fold(Edge { empty: false, ..Edge::NOTHING }, |sum, node| {
+                let one = Edge::of(node, back);
+                Edge { other: sum.other | one.other, word: sum.word | one.word, empty: sum.empty | one.empty }
+            }),
+            Node::Repeat { node, min, .. } => {
+                let one = Edge::of(node, back);
+                Edge { empty: one.empty || *min == 0, ..one }
+            }
+            Node::Capture { node, .. } | Node::Atomic(node) => Edge::of(node, back),
+            Node::Backref { .. } | Node::Conditional { .. } => Edge::ANYTHING,
+        }
+    }
+
+    fn sequence<'n>(nodes: impl Iterator<Item = &'n Node>, back: bool) -> Edge {
+        let mut sum = Edge::NOTHING;
+        for node in nodes {
+            let one = Edge::of(node, back);
+            sum = Edge { other: sum.other | one.other, word: sum.word | one.word, empty: one.empty };
+            if !one.empty {
+                break;
+            }
+        }
+        sum
+    }
+}
+
+/// Whether the characters around the cut group are certain not to be of a word.
+fn bounds(root: &Node, plan: &Plan, cut: u32) -> (bool, bool) {
+    let one;
+    let nodes = match root {
+        Node::Concat(nodes) => nodes.as_slice(),
+        node => {
+            one = [node.clone()];
+            &one
+        }
+    };
+    let Some(at) = nodes.iter().position(|n| matches!(n, Node::Capture { index, .. } if *index == cut)) else {
+        return (false, false);
+    };
+    let Node::Capture { node: inner, .. } = &nodes[at] else { return (false, false) };
+    let line_start = matches!(nodes.first(), Some(Node::Assert(Assertion::Start)));
+    let line_end = matches!(nodes.last(), Some(Node::Assert(Assertion::End | Assertion::VeryEnd)));
+    let before = Edge::sequence(nodes[..at].iter().rev(), true);
+    let (first, last) = (Edge::first(inner), Edge::last(inner));
+    let left = if before.empty {
+        !before.word && (line_start || plan.before && !first.other && !first.empty)
+    } else {
+        !before.word
+    };
+    let after = Edge::sequence(nodes[at + 1..].iter(), false);
+    let right =
+        if after.empty { !after.word && (line_end || plan.after && !last.other && !last.empty) } else { !after.word };
+    (left, right)
+}
