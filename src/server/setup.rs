@@ -1,0 +1,553 @@
+//! What a jail has been told, by the files or over the socket, and what it answers when asked.
+//!
+//! These are the raw settings. What follows from them (a compiled filter, followed logs,
+//! running actions) is made in `engine` when the jail starts, and made anew when they change.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::action::Properties;
+use crate::address::{AddressSet, Id};
+use crate::config::{Filter, Increment, Limits, UseDns};
+use crate::control::{Failure, FailureKind, Reply, Value};
+use crate::fail2ban::time;
+
+/// A log of a jail.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogPath {
+    /// The file.
+    pub path: PathBuf,
+    /// Whether reading begins at its end.
+    pub tail: bool,
+}
+
+/// Rules about whom not to count.
+#[derive(Clone, Debug, Default)]
+pub struct Ignore {
+    /// Networks, names and other texts of `ignoreip` in their order.
+    pub list: Vec<String>,
+    /// Those of them that are addresses or networks.
+    pub set: AddressSet,
+    /// Whether the machine's own addresses are ignored.
+    pub own: bool,
+    /// Command to ask, or empty.
+    pub command: String,
+    /// `ignorecache` as it was given.
+    pub cache: Option<(String, i64, f64)>,
+}
+
+/// All settings of a jail.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// The jail's name.
+    pub name: Arc<str>,
+    /// Option `backend`.
+    pub backend: String,
+    /// The filter's settings.
+    pub filter: Filter,
+    /// When and how long to ban.
+    pub limits: Limits,
+    /// Whether numbers were given with a fraction; Fail2Ban shows them so.
+    pub increment: Increment,
+    /// Whom not to count.
+    pub ignore: Ignore,
+    /// The logs.
+    pub logs: Vec<LogPath>,
+    /// `journalmatch`, one group a list.
+    pub journalmatch: Vec<Vec<String>>,
+    /// Actions in their order.
+    pub actions: Vec<(String, Properties)>,
+    /// Whether nothing is processed for now.
+    pub idle: bool,
+}
+
+/// What has to follow from a changed setting.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Nothing but the new value.
+    None,
+    /// The filter has to be compiled again.
+    Filter,
+    /// `limits` or `increment` changed.
+    Limits,
+    /// A log is to be followed.
+    AddLog(LogPath),
+    /// A log is no longer to be followed.
+    RemoveLog(PathBuf),
+    /// An action came, changed or goes.
+    AddAction(String),
+    /// Its properties changed.
+    ChangeAction(String),
+    /// It goes.
+    RemoveAction(String),
+    /// `idle` changed.
+    Idle,
+}
+
+/// A value of the wrong form.
+fn bad(text: impl Into<String>) -> Failure {
+    Failure::new(FailureKind::Value, text)
+}
+
+fn invalid() -> Failure {
+    Failure::new(FailureKind::Exception, "Invalid command")
+}
+
+/// The text of a word; numbers and truth values as people write them.
+pub fn text(value: &Value) -> String {
+    match value {
+        Value::Text(text) => text.clone(),
+        Value::Int(number) => number.to_string(),
+        Value::Float(number) => number.to_string(),
+        Value::Bool(truth) => if *truth { "True" } else { "False" }.to_owned(),
+        Value::None => "None".to_owned(),
+        other => crate::fail2ban::repr::repr(other),
+    }
+}
+
+fn truth(value: &Value) -> bool {
+    match value {
+        Value::Bool(truth) => *truth,
+        Value::Int(number) => *number != 0,
+        other => matches!(text(other).to_ascii_lowercase().as_str(), "1" | "on" | "true" | "yes"),
+    }
+}
+
+fn whole(value: &Value) -> Result<i64, Failure> {
+    match value {
+        Value::Int(number) => Ok(*number),
+        other => {
+            let text = text(other);
+            text.trim().parse().map_err(|_| bad(format!("invalid literal for int() with base 10: '{text}'")))
+        }
+    }
+}
+
+fn seconds(value: &Value) -> Result<f64, Failure> {
+    match value {
+        Value::Int(number) => Ok(*number as f64),
+        Value::Float(number) => Ok(*number),
+        other => time::seconds(&text(other)).map_err(|error| bad(error.to_string())),
+    }
+}
+
+/// A number as replies show it: whole if it is.
+pub fn number(seconds: f64) -> Value {
+    if seconds.fract() == 0.0 && seconds.abs() < 9e15 { Value::Int(seconds as i64) } else { Value::Float(seconds) }
+}
+
+fn texts(list: &[String]) -> Value {
+    Value::List(list.iter().map(|text| Value::Text(text.clone())).collect())
+}
+
+impl Setup {
+    /// A jail with all settings at Fail2Ban's built-in defaults.
+    #[must_use]
+    pub fn new(name: Arc<str>, backend: String) -> Setup {
+        Setup {
+            name,
+            backend,
+            filter: Filter::default(),
+            limits: Limits::default(),
+            increment: Increment::default(),
+            ignore: Ignore { own: true, ..Ignore::default() },
+            logs: Vec::new(),
+            journalmatch: Vec::new(),
+            actions: Vec::new(),
+            idle: false,
+        }
+    }
+
+    /// `set JAIL WORDS…`: changes a setting.
+    ///
+    /// # Errors
+    /// The setting does not exist, or the value is of no use; nothing is changed then.
+    pub fn set(&mut self, words: &[Value]) -> Result<(Value, Effect), Failure> {
+        let missing = || Failure::new(FailureKind::Index, "list index out of range");
+        let option = words.first().and_then(Value::as_text).ok_or_else(missing)?;
+        let values = &words[1..];
+        let value = values.first();
+        let need = || value.ok_or_else(missing);
+        let needed = || need().map(text);
+        Ok(match option {
+            "idle" => {
+                self.idle = truth(need()?);
+                (Value::Bool(self.idle), Effect::Idle)
+            }
+            "ignoreself" => {
+                self.ignore.own = truth(need()?);
+                (Value::Bool(self.ignore.own), Effect::None)
+            }
+            "addignoreip" => {
+                for entry in values {
+                    self.ignore.add(&text(entry));
+                }
+                (self.ignore.shown(), Effect::None)
+            }
+            "delignoreip" => {
+                let entry = needed()?;
+                if !self.ignore.remove(&entry) {
+                    return Err(bad("list.remove(x): x not in list"));
+                }
+                (self.ignore.shown(), Effect::None)
+            }
+            "ignorecommand" => {
+                self.ignore.command = needed()?;
+                (Value::Text(self.ignore.command.clone()), Effect::None)
+            }
+            "ignorecache" => {
+                self.ignore.cache = ignorecache(&needed()?)?;
+                (self.ignore.shown_cache(), Effect::None)
+            }
+            "maxretry" => {
+                self.limits.maxretry = u32::try_from(whole(need()?)?.max(0)).unwrap_or(u32::MAX);
+                (Value::Int(self.limits.maxretry.into()), Effect::Limits)
+            }
+            "maxmatches" => {
+                self.limits.maxmatches = u32::try_from(whole(need()?)?.max(0)).unwrap_or(u32::MAX);
+                (Value::Int(self.limits.maxmatches.into()), Effect::Limits)
+            }
+            "findtime" => {
+                self.limits.findtime = seconds(need()?)?;
+                (number(self.limits.findtime), Effect::Limits)
+            }
+            "bantime" => {
+                self.limits.bantime = seconds(need()?)?;
+                (number(self.limits.bantime), Effect::Limits)
+            }
+            "maxlines" => {
+                let lines = whole(need()?)?;
+                if lines < 1 {
+                    return Err(bad("maxlines must be integer greater than zero"));
+                }
+                self.filter.maxlines = u32::try_from(lines).unwrap_or(u32::MAX);
+                (Value::Int(lines), Effect::Filter)
+            }
+            "usedns" => {
+                let (value, name) = usedns(&needed()?);
+                self.filter.usedns = value;
+                (Value::Text(name.to_owned()), Effect::Filter)
+            }
+            "prefregex" => {
+                let text = needed()?;
+                self.filter.prefregex = (!text.is_empty()).then(|| text.clone());
+                (Value::Text(text), Effect::Filter)
+            }
+            "addfailregex" => {
+                self.filter.failregex.extend(values.iter().flat_map(flat));
+                (texts(&self.filter.failregex), Effect::Filter)
+            }
+            "addignoreregex" => {
+                self.filter.ignoreregex.extend(values.iter().flat_map(flat));
+                (texts(&self.filter.ignoreregex), Effect::Filter)
+            }
+            "delfailregex" | "delignoreregex" => {
+                let index = usize::try_from(whole(need()?)?).unwrap_or(usize::MAX);
+                let list = if option == "delfailregex" { &mut self.filter.failregex } else { &mut self.filter.ignoreregex };
+                if index < list.len() {
+                    list.remove(index);
+                }
+                (texts(list), Effect::Filter)
+            }
+            "datepattern" => {
+                let text = needed()?;
+                self.filter.datepattern = (!text.is_empty()).then_some(text);
+                (self.shown_datepattern(), Effect::Filter)
+            }
+            "logtimezone" => {
+                let text = needed()?;
+                self.filter.logtimezone = (!text.is_empty()).then(|| text.clone());
+                (Value::Text(text), Effect::Filter)
+            }
+            "logencoding" => {
+                let text = needed()?;
+                if crate::source::Encoding::from_name(&text).is_none() {
+                    return Err(Failure::new(FailureKind::Lookup, format!("unknown encoding: {text}")));
+                }
+                self.filter.logencoding = text;
+                (Value::Text(self.shown_encoding()), Effect::Filter)
+            }
+            "addlogpath" => {
+                let log = LogPath { path: needed()?.into(), tail: values.get(1).map(text).as_deref() == Some("tail") };
+                let effect = if self.logs.iter().any(|known| known.path == log.path) {
+                    Effect::None
+                } else {
+                    self.logs.push(log.clone());
+                    Effect::AddLog(log)
+                };
+                (self.shown_logs(), effect)
+            }
+            "dellogpath" => {
+                let path = PathBuf::from(needed()?);
+                self.logs.retain(|log| log.path != path);
+                (self.shown_logs(), Effect::RemoveLog(path))
+            }
+            "addjournalmatch" => {
+                if let Some(Value::List(_)) = value {
+                    self.journalmatch.extend(values.iter().map(flat));
+                } else {
+                    self.journalmatch.push(values.iter().map(text).collect());
+                }
+                (self.shown_journalmatch(), Effect::None)
+            }
+            "deljournalmatch" => {
+                let group: Vec<String> = values.iter().map(text).collect();
+                self.journalmatch.retain(|known| !group.is_empty() && *known != group);
+                (self.shown_journalmatch(), Effect::None)
+            }
+            "addaction" => {
+                let name = needed()?;
+                if self.actions.iter().any(|(known, _)| *known == name) {
+                    return Err(bad(format!("Action {name} already exists")));
+                }
+                if values.len() > 1 {
+                    return Err(Failure::new(
+                        FailureKind::Runtime,
+                        format!("action {name}: Python actions are not supported; use a command action"),
+                    ));
+                }
+                self.actions.push((name.clone(), Properties::default()));
+                (Value::Text(name.clone()), Effect::AddAction(name))
+            }
+            "delaction" => {
+                let name = needed()?;
+                let Some(at) = self.actions.iter().position(|(known, _)| *known == name) else {
+                    return Err(Failure::new(FailureKind::Key, format!("Invalid Action name: {name}")));
+                };
+                self.actions.remove(at);
+                (Value::None, Effect::RemoveAction(name))
+            }
+            "action" => {
+                let name = needed()?;
+                let Some((_, properties)) = self.actions.iter_mut().find(|(known, _)| *known == name) else {
+                    return Err(Failure::new(FailureKind::Key, format!("Invalid Action name: {name}")));
+                };
+                let reply = match &values[1..] {
+                    [Value::List(pairs)] => {
+                        for pair in pairs {
+                            if let Some([key, value]) = pair.as_list() {
+                                properties.set(&text(key), text(value));
+                            }
+                        }
+                        Value::Bool(true)
+                    }
+                    [key, value] => {
+                        properties.set(&text(key), text(value));
+                        Value::Text(text(value))
+                    }
+                    _ => return Err(missing()),
+                };
+                (reply, Effect::ChangeAction(name))
+            }
+            _ if option.starts_with("bantime.") => (self.set_increment(&option[8..], &needed()?)?, Effect::Limits),
+            _ => return Err(Failure::new(FailureKind::Exception, "Invalid command (no set action or not yet implemented)")),
+        })
+    }
+
+    fn set_increment(&mut self, option: &str, text: &str) -> Result<Value, Failure> {
+        let unset = text.is_empty();
+        let time = || time::seconds(text).map_err(|error| bad(error.to_string()));
+        let kept = (!unset).then(|| text.to_owned());
+        let truth = matches!(text.to_ascii_lowercase().as_str(), "1" | "on" | "true" | "yes");
+        let increment = &mut self.increment;
+        match option {
+            "increment" => increment.enabled = truth,
+            "overalljails" => increment.overalljails = truth,
+            "factor" => increment.factor = kept,
+            "formula" => increment.formula = kept,
+            "multipliers" => increment.multipliers = kept,
+            "maxtime" => increment.maxtime = if unset { None } else { Some(time()?) },
+            "rndtime" => increment.rndtime = if unset { None } else { Some(time()?) },
+            _ => return Err(invalid()),
+        }
+        self.get_increment(option)
+    }
+
+    fn get_increment(&self, option: &str) -> Reply {
+        let increment = &self.increment;
+        let kept = |text: &Option<String>| text.clone().map_or(Value::None, Value::Text);
+        Ok(match option {
+            "increment" => Value::Bool(increment.enabled),
+            "overalljails" => Value::Bool(increment.overalljails),
+            "factor" => kept(&increment.factor),
+            "formula" => kept(&increment.formula),
+            "multipliers" => kept(&increment.multipliers),
+            "maxtime" => increment.maxtime.map_or(Value::None, number),
+            "rndtime" => increment.rndtime.map_or(Value::None, number),
+            _ => return Err(invalid()),
+        })
+    }
+
+    /// `get JAIL WORDS…` for what is a setting.
+    ///
+    /// # Errors
+    /// There is no such setting.
+    pub fn get(&self, words: &[Value]) -> Reply {
+        let option = words.first().and_then(Value::as_text).unwrap_or_default();
+        let action = |name: Option<&Value>| {
+            let name = name.map(text).unwrap_or_default();
+            self.actions
+                .iter()
+                .find(|(known, _)| *known == name)
+                .map(|(_, properties)| properties)
+                .ok_or_else(|| Failure::new(FailureKind::Key, format!("Invalid Action name: {name}")))
+        };
+        Ok(match option {
+            "logpath" => self.shown_logs(),
+            "logencoding" => Value::Text(self.shown_encoding()),
+            "journalmatch" => self.shown_journalmatch(),
+            "ignoreself" => Value::Bool(self.ignore.own),
+            "ignoreip" => self.ignore.shown(),
+            "ignorecommand" => Value::Text(self.ignore.command.clone()),
+            "ignorecache" => self.ignore.shown_cache(),
+            "prefregex" => Value::Text(self.filter.prefregex.clone().unwrap_or_default()),
+            "failregex" => texts(&self.filter.failregex),
+            "ignoreregex" => texts(&self.filter.ignoreregex),
+            "usedns" => Value::Text(usedns_name(self.filter.usedns).to_owned()),
+            "findtime" => number(self.limits.findtime),
+            "bantime" => number(self.limits.bantime),
+            "maxretry" => Value::Int(self.limits.maxretry.into()),
+            "maxmatches" => Value::Int(self.limits.maxmatches.into()),
+            "maxlines" => Value::Int(self.filter.maxlines.into()),
+            "datepattern" => self.shown_datepattern(),
+            "logtimezone" => self.filter.logtimezone.clone().map_or(Value::None, Value::Text),
+            "idle" => Value::Bool(self.idle),
+            "actions" => Value::List(self.actions.iter().map(|(name, _)| Value::Text(name.clone())).collect()),
+            "action" => {
+                let properties = action(words.get(1))?;
+                let name = words.get(2).map(text).unwrap_or_default();
+                let value = properties.get(&name);
+                Value::Text(
+                    value
+                        .ok_or_else(|| {
+                            Failure::new(FailureKind::Attribute, format!("'CommandAction' object has no attribute '{name}'"))
+                        })?
+                        .to_owned(),
+                )
+            }
+            "actionproperties" => {
+                let mut names: Vec<String> = action(words.get(1))?.iter().map(|(name, _)| name.to_owned()).collect();
+                names.sort();
+                texts(&names)
+            }
+            "actionmethods" => {
+                action(words.get(1))?;
+                texts(&["ban", "flush", "prolong", "reban", "start", "stop", "unban"].map(str::to_owned))
+            }
+            _ if option.starts_with("bantime.") => self.get_increment(&option[8..])?,
+            _ => return Err(Failure::new(FailureKind::Exception, "Invalid command (no get action or not yet implemented)")),
+        })
+    }
+
+    fn shown_logs(&self) -> Value {
+        Value::List(self.logs.iter().map(|log| Value::Text(log.path.to_string_lossy().into_owned())).collect())
+    }
+
+    fn shown_journalmatch(&self) -> Value {
+        Value::List(self.journalmatch.iter().map(|group| texts(group)).collect())
+    }
+
+    fn shown_encoding(&self) -> String {
+        if self.filter.logencoding.eq_ignore_ascii_case("auto") { "UTF-8".to_owned() } else { self.filter.logencoding.clone() }
+    }
+
+    fn shown_datepattern(&self) -> Value {
+        Value::Tuple(match &self.filter.datepattern {
+            None => vec![Value::None, "Default Detectors".into()],
+            Some(pattern) => vec![Value::Text(pattern.clone()), Value::Text(pattern.clone())],
+        })
+    }
+}
+
+impl Ignore {
+    fn add(&mut self, entry: &str) {
+        let entry = entry.trim();
+        if entry.is_empty() {
+            return;
+        }
+        let shown = match Id::parse(entry) {
+            Id::Prefix(prefix) => {
+                if !self.set.insert(prefix) {
+                    return;
+                }
+                prefix.to_string()
+            }
+            Id::Text(_) => entry.to_owned(),
+        };
+        if !self.list.contains(&shown) {
+            self.list.push(shown);
+        }
+    }
+
+    fn remove(&mut self, entry: &str) -> bool {
+        let shown = Id::parse(entry).to_string();
+        let Some(at) = self.list.iter().position(|known| *known == shown) else { return false };
+        self.list.remove(at);
+        if let Id::Prefix(prefix) = Id::parse(entry) {
+            self.set.remove(prefix);
+        }
+        true
+    }
+
+    /// Networks and names first, then single addresses.
+    fn shown(&self) -> Value {
+        let single = |entry: &&String| Id::parse(entry).prefix().is_some_and(crate::address::Prefix::is_host);
+        let mut list: Vec<String> = self.list.iter().filter(|entry| !single(entry)).cloned().collect();
+        list.extend(self.list.iter().filter(single).cloned());
+        texts(&list)
+    }
+
+    fn shown_cache(&self) -> Value {
+        self.cache.as_ref().map_or(Value::None, |(key, count, time)| {
+            Value::List(vec![Value::Text(key.clone()), Value::Int(*count), number(*time)])
+        })
+    }
+}
+
+/// A word that may be one text or a list of them.
+fn flat(value: &Value) -> Vec<String> {
+    match value {
+        Value::List(items) | Value::Tuple(items) => items.iter().map(text).collect(),
+        other => vec![text(other)],
+    }
+}
+
+fn usedns(text: &str) -> (UseDns, &'static str) {
+    match text.to_ascii_lowercase().as_str() {
+        "yes" | "true" | "1" | "on" => (UseDns::Yes, "yes"),
+        "warn" => (UseDns::Warn, "warn"),
+        "raw" => (UseDns::Raw, "raw"),
+        _ => (UseDns::No, "no"),
+    }
+}
+
+fn usedns_name(value: UseDns) -> &'static str {
+    match value {
+        UseDns::Yes => "yes",
+        UseDns::Warn => "warn",
+        UseDns::No => "no",
+        UseDns::Raw => "raw",
+    }
+}
+
+/// Reads `key="<ip>", max-count=100, max-time=5m`; empty switches it off.
+fn ignorecache(text: &str) -> Result<Option<(String, i64, f64)>, Failure> {
+    if text.trim().is_empty() {
+        return Ok(None);
+    }
+    let (mut key, mut count, mut time) = (String::new(), 100, 300.0);
+    for part in text.split(',') {
+        let (name, value) = part.split_once('=').ok_or_else(|| bad(format!("ignorecache: `{part}` is not name=value")))?;
+        let value = value.trim().trim_matches(['"', '\'']);
+        match name.trim() {
+            "key" => key = value.to_owned(),
+            "max-count" => count = value.parse().map_err(|_| bad(format!("ignorecache: max-count `{value}` is not a number")))?,
+            "max-time" => time = time::seconds(value).map_err(|error| bad(error.to_string()))?,
+            other => return Err(bad(format!("ignorecache: unknown option `{other}`"))),
+        }
+    }
+    if key.is_empty() {
+        return Err(bad("ignorecache: key is missing"));
+    }
+    Ok(Some((key, count, time)))
+}
