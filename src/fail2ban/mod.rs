@@ -17,6 +17,7 @@ pub mod logpath;
 pub mod options;
 pub mod pickle;
 pub mod protocol;
+pub mod regex;
 pub mod repr;
 pub mod stock;
 pub mod stream;

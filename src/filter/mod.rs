@@ -17,6 +17,8 @@ pub mod record;
 pub mod scan;
 pub mod set;
 pub mod syntax;
+#[rustfmt::skip]
+pub mod unicode;
 
 pub use record::Filter;
 
