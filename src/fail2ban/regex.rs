@@ -183,10 +183,9 @@ impl Parser {
             match self.atom(flags)? {
                 None => {}
                 Some(node) => {
-                    repeatable = match node {
-                        Node::Assert(_) => Repeatable::Nothing,
-                        _ => Repeatable::Item,
-                    };
+                    // a condition by itself cannot be repeated, in a group it can
+                    let bare = matches!(node, Node::Assert(_)) && c != '(';
+                    repeatable = if bare { Repeatable::Nothing } else { Repeatable::Item };
                     parts.push(node);
                 }
             }
@@ -406,7 +405,8 @@ impl Parser {
         if first.is_none() {
             return Err(self.error(from, "missing group name"));
         }
-        let good = first.is_some_and(|c| c.is_alphabetic() || c == '_') && name.chars().all(|c| c.is_alphanumeric() || c == '_');
+        let good = first.is_some_and(|c| c.is_alphabetic() || c == '_')
+            && name.chars().all(|c| c.is_alphanumeric() || c == '_');
         if good { Ok(name) } else { Err(self.error(from, format!("bad character in group name '{name}'"))) }
     }
 
@@ -516,8 +516,7 @@ impl Parser {
     }
 
     fn hex(&mut self, digits: usize, start: usize) -> Result<char, Error> {
-        let text: String =
-            self.chars[self.at..].iter().take(digits).take_while(|c| c.is_ascii_hexdigit()).collect();
+        let text: String = self.chars[self.at..].iter().take(digits).take_while(|c| c.is_ascii_hexdigit()).collect();
         let letter = self.chars[self.at - 1];
         if text.len() < digits {
             return Err(self.error(start, format!("incomplete escape \\{letter}{text}")));
@@ -650,9 +649,12 @@ fn not_newline() -> ClassUnicode {
     set(&[('\0', '\u{9}'), ('\u{b}', char::MAX)])
 }
 
+/// Sorted, inclusive ranges of characters.
+type Ranges = &'static [(char, char)];
+
 /// The sets behind `\d`, `\s`, `\w` and their opposites.
 fn category(letter: char, ascii: bool) -> ClassUnicode {
-    let (plain, beyond): (&[(char, char)], &[(char, char)]) = match letter.to_ascii_lowercase() {
+    let (plain, beyond): (Ranges, Ranges) = match letter.to_ascii_lowercase() {
         'd' => (&[('0', '9')], unicode::DIGIT),
         'w' => (&[('0', '9'), ('A', 'Z'), ('_', '_'), ('a', 'z')], unicode::WORD),
         _ if ascii => (&[('\t', '\r'), (' ', ' ')], &[]),

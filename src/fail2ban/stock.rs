@@ -34,7 +34,18 @@ const PARAMETERS: &[&str] = &["name", "port", "protocol", "chain", "blocktype", 
 const NEUTRAL: &[&str] = &["actname", "bantime"];
 
 /// SHA-1 of [`canonical`] for the stock actions of 1.0.2 as Debian ships them.
-const KNOWN: &[(&str, Kind)] = &[];
+const KNOWN: &[(&str, Kind)] = &[
+    ("43b678843e358f325409e4e9e86f2cd4f8450af9", Kind::Ports), // iptables
+    ("ec4f72c51feb334adc3d51b89aaee2ebe4890d57", Kind::Ports), // iptables-multiport
+    ("0d864ac7ea2aded36207770312edec3ace5afd95", Kind::All),   // iptables-allports
+    ("eb13d8a3e66f86660d743d9e48ddc18c0db1e855", Kind::Ports), // iptables-new
+    ("24ca525988540c8f0a7742d747cbdef4683c57da", Kind::Ports), // iptables-ipset
+    ("7997094ad794aa4a47bae545396df0b775b09f50", Kind::Ports), // iptables-ipset-proto6
+    ("8661dfbee00cd038ff62d316fde4e9d9fb6bfecc", Kind::All),   // iptables-ipset-proto6-allports
+    ("caae31921ff90fa3e2b1a62a2a8790b17cd383d8", Kind::Ports), // nftables, nftables-multiport
+    ("c8efa313fe191802de9b7268292575c1333f4b7a", Kind::All),   // nftables-allports
+    ("20d897c48890bd22dde41b8d85b0ef0af1b3fdae", Kind::Ports), // firewallcmd-ipset
+];
 
 /// Whether the properties are those of a stock action that the native firewall can serve, and what it would do.
 #[must_use]

@@ -10,6 +10,7 @@ use crate::action::Properties;
 use crate::address::{AddressSet, Id};
 use crate::config::{Filter, Increment, Limits, UseDns};
 use crate::control::{Failure, FailureKind, Reply, Value};
+use crate::fail2ban::arithmetic::Number;
 use crate::fail2ban::time;
 
 /// A log of a jail.
@@ -127,8 +128,13 @@ fn seconds(value: &Value) -> Result<f64, Failure> {
     match value {
         Value::Int(number) => Ok(*number as f64),
         Value::Float(number) => Ok(*number),
-        other => time::seconds(&text(other)).map_err(|error| bad(error.to_string())),
+        other => span(&text(other)),
     }
+}
+
+/// A time expression in seconds.
+fn span(text: &str) -> Result<f64, Failure> {
+    time::seconds(text).map(Number::as_f64).map_err(|error| bad(error.to_string()))
 }
 
 /// A number as replies show it: whole if it is.
@@ -243,7 +249,8 @@ impl Setup {
             }
             "delfailregex" | "delignoreregex" => {
                 let index = usize::try_from(whole(need()?)?).unwrap_or(usize::MAX);
-                let list = if option == "delfailregex" { &mut self.filter.failregex } else { &mut self.filter.ignoreregex };
+                let list =
+                    if option == "delfailregex" { &mut self.filter.failregex } else { &mut self.filter.ignoreregex };
                 if index < list.len() {
                     list.remove(index);
                 }
@@ -340,13 +347,18 @@ impl Setup {
                 (reply, Effect::ChangeAction(name))
             }
             _ if option.starts_with("bantime.") => (self.set_increment(&option[8..], &needed()?)?, Effect::Limits),
-            _ => return Err(Failure::new(FailureKind::Exception, "Invalid command (no set action or not yet implemented)")),
+            _ => {
+                return Err(Failure::new(
+                    FailureKind::Exception,
+                    "Invalid command (no set action or not yet implemented)",
+                ));
+            }
         })
     }
 
     fn set_increment(&mut self, option: &str, text: &str) -> Result<Value, Failure> {
         let unset = text.is_empty();
-        let time = || time::seconds(text).map_err(|error| bad(error.to_string()));
+        let time = || span(text);
         let kept = (!unset).then(|| text.to_owned());
         let truth = matches!(text.to_ascii_lowercase().as_str(), "1" | "on" | "true" | "yes");
         let increment = &mut self.increment;
@@ -420,7 +432,10 @@ impl Setup {
                 Value::Text(
                     value
                         .ok_or_else(|| {
-                            Failure::new(FailureKind::Attribute, format!("'CommandAction' object has no attribute '{name}'"))
+                            Failure::new(
+                                FailureKind::Attribute,
+                                format!("'CommandAction' object has no attribute '{name}'"),
+                            )
                         })?
                         .to_owned(),
                 )
@@ -435,7 +450,12 @@ impl Setup {
                 texts(&["ban", "flush", "prolong", "reban", "start", "stop", "unban"].map(str::to_owned))
             }
             _ if option.starts_with("bantime.") => self.get_increment(&option[8..])?,
-            _ => return Err(Failure::new(FailureKind::Exception, "Invalid command (no get action or not yet implemented)")),
+            _ => {
+                return Err(Failure::new(
+                    FailureKind::Exception,
+                    "Invalid command (no get action or not yet implemented)",
+                ));
+            }
         })
     }
 
@@ -448,7 +468,11 @@ impl Setup {
     }
 
     fn shown_encoding(&self) -> String {
-        if self.filter.logencoding.eq_ignore_ascii_case("auto") { "UTF-8".to_owned() } else { self.filter.logencoding.clone() }
+        if self.filter.logencoding.eq_ignore_ascii_case("auto") {
+            "UTF-8".to_owned()
+        } else {
+            self.filter.logencoding.clone()
+        }
     }
 
     fn shown_datepattern(&self) -> Value {
@@ -537,12 +561,15 @@ fn ignorecache(text: &str) -> Result<Option<(String, i64, f64)>, Failure> {
     }
     let (mut key, mut count, mut time) = (String::new(), 100, 300.0);
     for part in text.split(',') {
-        let (name, value) = part.split_once('=').ok_or_else(|| bad(format!("ignorecache: `{part}` is not name=value")))?;
+        let (name, value) =
+            part.split_once('=').ok_or_else(|| bad(format!("ignorecache: `{part}` is not name=value")))?;
         let value = value.trim().trim_matches(['"', '\'']);
         match name.trim() {
             "key" => key = value.to_owned(),
-            "max-count" => count = value.parse().map_err(|_| bad(format!("ignorecache: max-count `{value}` is not a number")))?,
-            "max-time" => time = time::seconds(value).map_err(|error| bad(error.to_string()))?,
+            "max-count" => {
+                count = value.parse().map_err(|_| bad(format!("ignorecache: max-count `{value}` is not a number")))?;
+            }
+            "max-time" => time = span(value)?,
             other => return Err(bad(format!("ignorecache: unknown option `{other}`"))),
         }
     }

@@ -5,4 +5,5 @@ mod dates;
 mod dump;
 mod regex;
 mod samples;
+mod stock;
 mod trees;
