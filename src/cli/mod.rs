@@ -6,6 +6,7 @@ use std::process::ExitCode;
 pub mod check;
 pub mod configuration;
 pub mod dump;
+pub mod regex;
 
 /// Runs the program named by the first argument's file name, or by the subcommand.
 #[must_use]
@@ -16,5 +17,18 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
     if client && let Some(request) = configuration::Request::parse(&words[1..]) {
         return request.run();
     }
-    ExitCode::SUCCESS
+    if program == "fail2ban-regex" {
+        return regex::main(&words);
+    }
+    match words.get(1).map(String::as_str) {
+        Some("regex") => regex::main(&words[1..]),
+        Some("--version" | "-V") => {
+            println!("sekimori {}", env!("CARGO_PKG_VERSION"));
+            ExitCode::SUCCESS
+        }
+        _ => {
+            eprintln!("usage: sekimori client [-c DIR] -d|--dp|-t\n       sekimori regex --json LOG FILTER");
+            ExitCode::from(255)
+        }
+    }
 }

@@ -4,6 +4,7 @@
 pub mod action;
 pub mod arithmetic;
 pub mod beautifier;
+pub mod compile;
 pub mod database;
 pub mod date;
 pub mod definition;
