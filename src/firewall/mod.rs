@@ -6,7 +6,10 @@
 
 pub mod ipset;
 pub mod memory;
+mod names;
+mod net_effect;
 
+mod netlink;
 pub mod nftables;
 
 use std::os::fd::BorrowedFd;
@@ -192,10 +195,10 @@ impl std::str::FromStr for Kind {
 pub fn open(kind: Kind) -> Result<Box<dyn Firewall>, Error> {
     match kind {
         Kind::Memory => Ok(Box::new(memory::Memory::default())),
-        Kind::Nftables => nftables::Nftables::open(nftables::Options::default()),
+        Kind::Nftables => Ok(Box::new(nftables::Nftables::open(nftables::Options::default())?)),
         Kind::Ipset => ipset::Ipset::open(),
         Kind::Auto => match nftables::Nftables::open(nftables::Options::default()) {
-            Ok(firewall) => Ok(firewall),
+            Ok(firewall) => Ok(Box::new(firewall)),
             // Without the right to, ipset would say the same; and two programs on one table is
             // a mistake that must be seen.
             Err(error @ (Error::Permission(_) | Error::Owned(_))) => Err(error),

@@ -1,1 +1,3 @@
 //! What the tests stand on: configurations, daemons, namespaces, the real Fail2Ban.
+
+pub mod net;
