@@ -104,7 +104,7 @@ impl fmt::Display for Entry {
         match self {
             Entry::Network(network) => network.fmt(f),
             Entry::Name(name) => f.write_str(name),
-            Entry::File(path) => write!(f, "file:{path}"),
+            Entry::File(path) => write!(f, "file:/{path}"),
         }
     }
 }
