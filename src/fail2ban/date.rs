@@ -4,8 +4,7 @@
 //! What comes out are [`Template`]s, which know nothing of this notation. The names they carry
 //! are those `fail2ban-regex` shows.
 
-use crate::filter::date::layout::{Part, Plan};
-use crate::filter::date::{Dates, Field, Meaning, Spec, Template, zone};
+use crate::filter::date::{Dates, Field, Meaning, Part, Plan, Spec, Template, zone};
 use crate::filter::syntax::{Assertion, Class, Greed, Node, Pattern};
 
 mod stopgap;

@@ -6,7 +6,8 @@
 //! What is learnt, and in which order the others are tried, is what Fail2Ban does: it decides
 //! which of several dates in a line counts.
 
-pub mod layout;
+mod layout;
+mod part;
 mod template;
 mod value;
 pub mod zone;
@@ -14,6 +15,8 @@ pub mod zone;
 use super::Clock;
 use super::exact::Cache;
 use crate::time::Time;
+pub use layout::Plan;
+pub use part::Part;
 use template::Hit;
 pub use template::{Meaning, Spec, Template};
 pub use value::Field;
