@@ -4,7 +4,7 @@
 //! What comes out are [`Template`]s, which know nothing of this notation. The names they carry
 //! are those `fail2ban-regex` shows.
 
-use crate::filter::date::{Dates, Field, Meaning, Part, Plan, Spec, Template, zone};
+use crate::filter::date::{Dates, Field, Form, Meaning, Part, Place, Plan, Quick, Spec, Template, zone};
 use crate::filter::syntax::{Assertion, Class, Greed, Node, Pattern};
 
 mod stopgap;
@@ -302,7 +302,9 @@ fn epoch(source: Source<'_>, name: &str, text: &str, weight: f64, anchored: bool
         _ if name.ends_with("TAI64N") => Meaning::Tai(1),
         _ => Meaning::Epoch(1),
     };
-    let plan = Plan { before: false, after: true, parts: Vec::new() };
+    // What `EPOCH_PLACE` allows.
+    let only_after = text.starts_with(EPOCH_PLACE).then_some(b"audit(".as_slice());
+    let plan = Plan { before: false, after: true, parts: Vec::new(), only_after };
     Ok(Spec {
         name: name.to_owned(),
         pattern: parse(source, text, "", &[])?,
@@ -312,6 +314,7 @@ fn epoch(source: Source<'_>, name: &str, text: &str, weight: f64, anchored: bool
         anchored,
         weight,
         meaning,
+        quick: None,
     })
 }
 
@@ -423,7 +426,7 @@ impl Shape {
             };
             Some((pattern.group(name)?, part))
         });
-        let plan = Plan { before: self.before, after: self.after, parts: parts.collect() };
+        let plan = Plan { before: self.before, after: self.after, parts: parts.collect(), only_after: None };
         let meaning = match marker.and_then(|(_, _, core)| Some((core, pattern.group(EPOCH_GROUP)?))) {
             Some((core, group)) if core == EPOCH => Meaning::Epoch(group),
             Some((_, group)) => Meaning::LongEpoch(group),
@@ -435,7 +438,9 @@ impl Shape {
             }
         };
         let other_than_word = other_than_word();
-        Ok(Spec { name, pattern, other_than_word, plan, cut: 1, anchored: self.anchored, weight, meaning })
+        let quick = quick(whole, options);
+        let anchored = self.anchored;
+        Ok(Spec { name, pattern, other_than_word, plan, cut: 1, anchored, weight, meaning, quick })
     }
 
     /// Where `{EPOCH}` or `{LEPOCH}` stands, how long it is, and the expression it means.
@@ -445,6 +450,24 @@ impl Shape {
             .into_iter()
             .find_map(|(marker, core)| Some((text.find(marker)?, marker.len(), core)))
     }
+}
+
+/// The usual form of a pattern that is one of the default formats at a usual place.
+fn quick(text: &str, options: &Options) -> Option<Quick> {
+    let (place, format) = if let Some(format) = text.strip_prefix(LINE_BEGIN) {
+        (Place::LooseStart, format)
+    } else if let Some(format) = text.strip_prefix(r"^[^\[]*\[(").and_then(|rest| rest.strip_suffix(')')) {
+        (Place::Bracket, format)
+    } else {
+        (Place::Start, text.strip_prefix('^')?)
+    };
+    let form = match FORMATS.iter().position(|f| *f == format)? {
+        0 => Form::Iso,
+        1 => Form::Syslog,
+        4 => Form::Access,
+        _ => return None,
+    };
+    Some(Quick { place, form, years: options.years() })
 }
 
 const EPOCH_GROUP: &str = "_epoch";

@@ -6,6 +6,7 @@
 //! program decides. What makes it quick: the parts of a date (month, hour …) are one
 //! instruction each, and the set of bytes that may follow leaves nearly always one way.
 
+use super::clock::Clock;
 use super::part::{Next, Part, WORD, is_word};
 use crate::filter::syntax::{Assertion, Class, Greed, Node, Pattern, Side};
 
@@ -16,8 +17,9 @@ const MAX_OPS: usize = 1_000;
 /// Attempts per search before the general way takes over.
 const MAX_ATTEMPTS: u32 = 20_000;
 
+/// One instruction.
 #[derive(Clone, Copy, Debug)]
-enum Op {
+pub(super) enum Op {
     Byte(u8),
     Set {
         ascii: u128,
@@ -86,6 +88,9 @@ pub struct Layout {
     ops: Box<[Op]>,
     first: Next,
     at_start: bool,
+    bound: bool,
+    clock: Option<Clock>,
+    only_after: Option<&'static [u8]>,
 }
 
 /// What came of a search.
@@ -139,6 +144,8 @@ pub struct Plan {
     pub after: bool,
     /// Groups whose content is one part of a date.
     pub parts: Vec<(u32, Part)>,
+    /// It begins at the start of the line, one byte later, or right after this text only.
+    pub only_after: Option<&'static [u8]>,
 }
 
 impl Layout {
@@ -189,18 +196,76 @@ impl Layout {
             }
         }
         let at_start = ops.iter().find(|op| !matches!(op, Op::Save { .. })).is_some_and(|op| matches!(op, Op::Start));
-        Some(Layout { first: first(&ops, 0, None, 0), ops: ops.into(), at_start })
+        let clock = Clock::of(&ops);
+        Some(Layout {
+            first: first(&ops, 0, None, 0),
+            ops: ops.into(),
+            at_start,
+            bound: plan.before,
+            clock,
+            only_after: plan.only_after,
+        })
     }
 
     /// Searches `text[from..]`, the leftmost match; what stands before `from` is seen by the
-    /// bounds. With `FIELDS` all groups are set, else only the cut one.
+    /// bounds. Only the cut group is set. `ascii` says whether the whole text is ASCII.
     #[inline]
-    pub fn search<const FIELDS: bool>(&self, text: &[u8], from: usize, groups: &mut Groups) -> Answer {
-        let mut machine = Machine { ops: &self.ops, text, groups, trail: [(0, UNSET); TRAIL], depth: 0, attempts: 0 };
+    pub fn search(&self, text: &[u8], from: usize, ascii: impl FnOnce() -> bool, groups: &mut Groups) -> Answer {
         if self.at_start {
-            return if from == 0 { machine.run::<FIELDS>(0, 0, 0) } else { Answer::No };
+            // Most lines that are not for this template show it at once.
+            let possible = from == 0
+                && self.first.allows(text.first().copied())
+                && self
+                    .clock
+                    .as_ref()
+                    .is_none_or(|clock| clock.next(text, 0, false).is_some_and(|(first, _)| first == 0));
+            return if possible { self.machine(text, groups).run::<false>(0, 0, 0) } else { Answer::No };
         }
-        for at in from..=text.len() {
+        if let Some(before) = self.only_after {
+            return self.search_after(text, from, before, groups);
+        }
+        let mut machine = self.machine(text, groups);
+        let Some(clock) = &self.clock else { return self.search_in(&mut machine, from, text.len()) };
+        let ascii = ascii();
+        let mut at = from;
+        while let Some((first, last)) = clock.next(text, at, ascii) {
+            match self.search_in(&mut machine, first, last) {
+                Answer::No => at = last + 1,
+                found => return found,
+            }
+        }
+        Answer::No
+    }
+
+    /// Tries the two places at the start of the line and those after a text.
+    fn search_after(&self, text: &[u8], from: usize, before: &[u8], groups: &mut Groups) -> Answer {
+        let rest = &text[from..];
+        let places = (from..2).chain(memchr::memmem::find_iter(rest, before).map(|at| from + at + before.len()));
+        let mut machine = self.machine(text, groups);
+        // The text before a place may stand before `from`.
+        let behind = text[..from].ends_with(before).then_some(from);
+        for at in behind.into_iter().chain(places).filter(|at| *at <= text.len()) {
+            match self.search_in(&mut machine, at, at) {
+                Answer::No => {}
+                found => return found,
+            }
+        }
+        Answer::No
+    }
+
+    /// Matches at one place, and sets all groups.
+    pub fn match_at(&self, text: &[u8], at: usize, groups: &mut Groups) -> Answer {
+        self.machine(text, groups).run::<true>(0, at, at)
+    }
+
+    fn machine<'t>(&'t self, text: &'t [u8], groups: &'t mut Groups) -> Machine<'t> {
+        Machine { ops: &self.ops, text, groups, trail: [(0, UNSET); TRAIL], depth: 0, attempts: 0 }
+    }
+
+    /// Tries every start from one place to another.
+    fn search_in(&self, machine: &mut Machine<'_>, from: usize, to: usize) -> Answer {
+        let text = machine.text;
+        for at in from..=to {
             let byte = text.get(at).copied();
             match byte {
                 // Not the first byte of a character.
@@ -209,7 +274,11 @@ impl Layout {
                 _ => {}
             }
             if self.first.allows(byte) {
-                match machine.attempt::<FIELDS>(0, at, at) {
+                // In the middle of a word.
+                if self.bound && at > 0 && byte.is_some_and(is_word) && is_word(text[at - 1]) {
+                    continue;
+                }
+                match machine.attempt::<false>(0, at, at) {
                     Answer::No => {}
                     found => return found,
                 }

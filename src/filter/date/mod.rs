@@ -6,8 +6,10 @@
 //! What is learnt, and in which order the others are tried, is what Fail2Ban does: it decides
 //! which of several dates in a line counts.
 
+mod clock;
 mod layout;
 mod part;
+mod quick;
 mod template;
 mod value;
 pub mod zone;
@@ -17,6 +19,7 @@ use super::exact::Cache;
 use crate::time::Time;
 pub use layout::Plan;
 pub use part::Part;
+pub use quick::{Form, Place, Quick};
 use template::Hit;
 pub use template::{Meaning, Spec, Template};
 pub use value::Field;
@@ -148,7 +151,8 @@ impl Dates {
 
     /// Finds the time in a line and learns from it.
     pub fn find(&self, state: &mut State, cache: &mut Cache, line: &str, now: Time) -> Option<Found> {
-        self.find_with(state, line, now, |template, from, to| template.search(cache, line, from, to))
+        let mut ascii = None;
+        self.find_with(state, line, now, |template, from, to| template.search(cache, line, (from, to), &mut ascii))
     }
 
     /// The same without the quick way; for comparison.

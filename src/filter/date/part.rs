@@ -56,6 +56,11 @@ pub(super) struct Next {
 }
 
 impl Next {
+    /// Whether an ASCII character is among them.
+    pub(super) fn has(&self, byte: u8) -> bool {
+        byte < 0x80 && self.ascii >> byte & 1 == 1
+    }
+
     pub(super) const ANY: Next = Next { ascii: u128::MAX, end: true, high: true };
 
     pub(super) fn or(self, other: Next) -> Next {
@@ -101,7 +106,9 @@ impl Part {
             Part::Hour2 => set(b"012"),
             Part::Minute2 => set(b"012345"),
             Part::Second2 => set(b"0123456"),
-            Part::MonthName | Part::DayName | Part::Half => LETTERS,
+            Part::MonthName => set(b"jfmasondJFMASOND"),
+            Part::DayName => set(b"mtwfsMTWFS"),
+            Part::Half => set(b"apAP"),
             Part::Offset(false) => set(b"ZUG+-"),
             Part::Offset(true) => set(b"ZUGzug+-"),
             Part::ZoneName(false) => CAPITALS,
@@ -120,6 +127,22 @@ impl Part {
                 | Part::ZoneName(true)
         );
         Next { ascii, end: false, high }
+    }
+
+    /// The most bytes it takes.
+    pub(super) fn longest(self) -> usize {
+        match self {
+            Part::Year(..) => 4,
+            Part::Fraction | Part::Offset(_) => 6,
+            Part::MonthName | Part::DayName => 3,
+            Part::ZoneName(_) => 5,
+            _ => 2,
+        }
+    }
+
+    /// Whether it is an hour.
+    pub(super) fn is_hour(self) -> bool {
+        matches!(self, Part::Hour | Part::Hour2 | Part::HourLoose | Part::Hour12)
     }
 
     /// The lengths it may have here, in the order they are tried; `None` if that is not

@@ -1,6 +1,7 @@
 //! One way to write a date: its pattern, and what the groups of it say.
 
 use super::layout::{Answer, Groups, Layout, Plan};
+use super::quick::Quick;
 use super::value::{self, Field};
 use crate::filter::Clock;
 use crate::filter::exact::{Cache, Outcome, Program};
@@ -39,6 +40,8 @@ pub struct Spec {
     pub weight: f64,
     /// What the groups say.
     pub meaning: Meaning,
+    /// Its usual form, where it has one.
+    pub quick: Option<Quick>,
 }
 
 /// One compiled way to write a date.
@@ -50,6 +53,7 @@ pub struct Template {
     pub(super) weight: f64,
     cut: u32,
     program: Program,
+    quick: Option<Quick>,
     layout: Option<Layout>,
     meaning: Meaning,
     bounds: (bool, bool),
@@ -68,7 +72,7 @@ impl Template {
     /// Compiles it.
     #[must_use]
     pub fn new(spec: Spec) -> Template {
-        let Spec { name, pattern, other_than_word, plan, cut, anchored, weight, meaning } = spec;
+        let Spec { name, pattern, other_than_word, plan, cut, anchored, weight, meaning, quick } = spec;
         let layout = Layout::new(&pattern, &plan, cut);
         let bounds = bounds(&pattern.root, &plan, cut);
         let may_be_empty = find_group(&pattern.root, cut).is_none_or(|node| Edge::first(node).empty);
@@ -83,7 +87,7 @@ impl Template {
         }
         pattern.root = Node::Concat(nodes);
         let program = Program::new(&pattern);
-        Template { name, anchored, weight, cut, program, layout, meaning, bounds, may_be_empty }
+        Template { name, anchored, weight, cut, program, quick, layout, meaning, bounds, may_be_empty }
     }
 
     /// Whether the character before and the one after what is cut are never of a word.
@@ -98,10 +102,27 @@ impl Template {
 
     /// The leftmost match in `line[from..to]`; bounds see what stands before `from`, but nothing after `to`.
     #[inline]
-    pub(super) fn search(&self, cache: &mut Cache, line: &str, from: usize, to: usize) -> Option<Hit> {
+    pub(super) fn search(
+        &self,
+        cache: &mut Cache,
+        line: &str,
+        (from, to): (usize, usize),
+        ascii: &mut Option<bool>,
+    ) -> Option<Hit> {
+        if from == 0
+            && let Some(quick) = &self.quick
+            && let Some(cut) = quick.find(&line.as_bytes()[..to])
+        {
+            return Some(Hit { start: 0, end: cut.1, cut });
+        }
         if let Some(layout) = &self.layout {
             let mut groups = Groups::new();
-            match layout.search::<false>(&line.as_bytes()[..to], from, &mut groups) {
+            match layout.search(
+                &line.as_bytes()[..to],
+                from,
+                || *ascii.get_or_insert_with(|| line.is_ascii()),
+                &mut groups,
+            ) {
                 Answer::Match => {
                     let (start, end) = groups.get(0)?;
                     return Some(Hit { start, end, cut: groups.get(self.cut).unwrap_or((start, start)) });
@@ -134,7 +155,7 @@ impl Template {
         let (from, to) = span;
         if let Some(layout) = &self.layout {
             let mut groups = Groups::new();
-            match layout.search::<true>(line.as_bytes().get(..to)?, from, &mut groups) {
+            match layout.match_at(line.as_bytes().get(..to)?, from, &mut groups) {
                 Answer::Match => return self.meaning(line, |group| groups.get(group), zone, clock),
                 Answer::No => return None,
                 Answer::Unsure => {}
