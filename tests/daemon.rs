@@ -1,1 +1,91 @@
-//! Tests to come with the part they test.
+//! The daemon end to end: a real log, the real kernel, real packets.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write as _;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use crate::harness::net::{ATTACKER, SERVER, wait_for};
+use crate::in_namespaces;
+
+/// A running daemon and its files; ends with the test.
+struct Daemon {
+    child: Child,
+    dir: tempfile::TempDir,
+}
+
+impl Daemon {
+    fn start(jail: &str) -> Daemon {
+        let dir = tempfile::tempdir().unwrap();
+        let log = dir.path().join("auth.log");
+        fs::write(&log, "").unwrap();
+        fs::create_dir(dir.path().join("filter.d")).unwrap();
+        fs::write(
+            dir.path().join("filter.d/door.conf"),
+            "[Definition]\nfailregex = ^ \\S+ doord: bad key from <HOST>$\n",
+        )
+        .unwrap();
+        fs::write(dir.path().join("fail2ban.conf"), "[Definition]\nsocket = /nonexistent\n").unwrap();
+        let jail = jail.replace("LOG", log.to_str().unwrap());
+        fs::write(dir.path().join("jail.conf"), format!("[door]\nenabled = true\nbackend = auto\n{jail}")).unwrap();
+        let child = Command::new(env!("CARGO_BIN_EXE_sekimori"))
+            .args(["server", "-c", dir.path().to_str().unwrap(), "--logtarget"])
+            .arg(dir.path().join("log"))
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap();
+        let daemon = Daemon { child, dir };
+        daemon.wait_for("Server ready");
+        daemon
+    }
+
+    fn fail(&self, address: &str, times: usize) {
+        let mut log = OpenOptions::new().append(true).open(self.dir.path().join("auth.log")).unwrap();
+        let now =
+            jiff::tz::TimeZone::system().to_datetime(jiff::Timestamp::now()).strftime("%b %e %H:%M:%S").to_string();
+        for _ in 0..times {
+            writeln!(log, "{now} host doord: bad key from {address}").unwrap();
+        }
+    }
+
+    fn wait_for(&self, text: &str) {
+        let path = self.dir.path().join("log");
+        wait_for(text, Duration::from_secs(10), || fs::read_to_string(&path).is_ok_and(|log| log.contains(text)));
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn five_failed_logins_close_the_port_until_the_ban_ends() {
+    let net = in_namespaces!();
+    let _listener = net.server().listen(SERVER, 22);
+    let daemon =
+        Daemon::start("filter = door\nlogpath = LOG\nmaxretry = 5\nbantime = 3\naction = nftables-native[port=22]\n");
+    assert!(net.attacker().reaches(22));
+    daemon.fail(ATTACKER, 4);
+    daemon.wait_for(&format!("Found {ATTACKER}"));
+    assert!(net.attacker().reaches(22), "four failures are not enough");
+    daemon.fail(ATTACKER, 1);
+    daemon.wait_for(&format!("NOTICE  [door] Ban {ATTACKER}"));
+    assert!(!net.attacker().reaches(22), "the ban is in force");
+    daemon.wait_for(&format!("NOTICE  [door] Unban {ATTACKER}"));
+    wait_for("let in again", Duration::from_secs(5), || net.attacker().reaches(22));
+}
+
+#[test]
+fn ignored_addresses_are_never_banned() {
+    let net = in_namespaces!();
+    let _listener = net.server().listen(SERVER, 22);
+    let daemon = Daemon::start(
+        "filter = door\nlogpath = LOG\nmaxretry = 1\nignoreip = 192.0.2.0/29\naction = nftables-native[port=22]\n",
+    );
+    daemon.fail(ATTACKER, 3);
+    daemon.wait_for(&format!("Ignore {ATTACKER} by ip"));
+    assert!(net.attacker().reaches(22));
+}

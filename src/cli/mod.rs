@@ -7,6 +7,7 @@ pub mod check;
 pub mod configuration;
 pub mod dump;
 pub mod regex;
+pub mod server;
 
 /// Runs the program named by the first argument's file name, or by the subcommand.
 #[must_use]
@@ -21,13 +22,16 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
         return regex::main(&words);
     }
     match words.get(1).map(String::as_str) {
+        Some("server") => server::main(&words[1..]),
         Some("regex") => regex::main(&words[1..]),
         Some("--version" | "-V") => {
             println!("sekimori {}", env!("CARGO_PKG_VERSION"));
             ExitCode::SUCCESS
         }
         _ => {
-            eprintln!("usage: sekimori client [-c DIR] -d|--dp|-t\n       sekimori regex --json LOG FILTER");
+            eprintln!(
+                "usage: sekimori client [-c DIR] -d|--dp|-t\n       sekimori server [-c DIR] [--firewall KIND] [--logtarget TARGET]\n       sekimori regex --json LOG FILTER"
+            );
             ExitCode::from(255)
         }
     }

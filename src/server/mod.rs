@@ -2,4 +2,5 @@
 
 pub mod logging;
 pub mod notify;
+pub mod run;
 pub mod setup;
