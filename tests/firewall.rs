@@ -1,14 +1,13 @@
 //! Bans in the real kernel, with real packets, in network namespaces of each test's own.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sekimori::address::Prefix;
 use sekimori::firewall::nftables::{Nftables, Options};
 use sekimori::firewall::{Change, Error, Firewall, Scope, Verdict};
 
-use crate::harness::net::{ATTACKER, ATTACKER6, Host, SERVER, SERVER6, need, passes, wait_for};
+use crate::harness::net::{ATTACKER, ATTACKER6, Host, SERVER, SERVER6, passes, wait_for};
 use crate::in_namespaces;
 
 const TCP: u8 = 6;

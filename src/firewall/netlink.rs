@@ -18,7 +18,6 @@ pub const CREATE: u16 = 0x400;
 pub const APPEND: u16 = 0x800;
 /// Attribute flags.
 pub const NESTED: u16 = 0x8000;
-pub const NETWORK_ORDER: u16 = 0x4000;
 
 const HEADER: usize = 16;
 const GENERAL: usize = 4;
@@ -228,7 +227,7 @@ fn refusal(message: &Incoming<'_>) -> Option<Refusal> {
     let whole = message.body.get(4..4 + request_length.max(HEADER)).unwrap_or_default();
     let behind = [4 + HEADER, 4 + request_length.next_multiple_of(4)]
         .into_iter()
-        .find_map(|at| Some(find(message.body.get(at..)?, 2)?.get(..4)?.try_into().ok().map(u32::from_ne_bytes)?));
+        .find_map(|at| find(message.body.get(at..)?, 2)?.get(..4)?.try_into().ok().map(u32::from_ne_bytes));
     Some(Refusal {
         sequence: message.sequence,
         error,

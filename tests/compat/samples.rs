@@ -67,7 +67,7 @@ const NOW: i64 = 1_124_013_600;
 
 fn compiled(name: &str, arguments: &serde_json::Map<String, Value>) -> Result<record::Filter, String> {
     let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-    let arguments = arguments.iter().map(|(key, value)| (key.clone(), Text::new(&text(value), None))).collect();
+    let arguments = arguments.iter().map(|(key, value)| (key.clone(), Text::new(text(value), None))).collect();
     let (resolved, _) =
         filter::read(Path::new("/etc/fail2ban"), Vec::new(), name, arguments, "auto", Compat::default())
             .map_err(|found| format!("{found:?}"))?;

@@ -146,6 +146,7 @@ impl Host {
     }
 
     /// Runs a shell's text, whatever comes of it: success, and all it said.
+    #[expect(dead_code, reason = "for tests of commands inside of a namespace")]
     pub fn shell(&self, text: &str) -> (bool, String) {
         let output = self.command("sh").args(["-c", text]).output().unwrap();
         let said = [output.stdout, output.stderr].concat();

@@ -192,7 +192,7 @@ impl<'a> Machine<'a> {
     }
 
     fn pairs(&self, items: Vec<Place>) -> Result<Vec<(Place, Place)>, Error> {
-        if items.len() % 2 != 0 {
+        if !items.len().is_multiple_of(2) {
             return self.malformed();
         }
         Ok(items.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect())

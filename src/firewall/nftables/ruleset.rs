@@ -116,8 +116,11 @@ fn lookups(name: &str, jail: &Jail) -> Vec<Lookup> {
     jail.classes.iter().map(look).collect()
 }
 
+/// First and last port, and the jails that cover them all.
+type Segment<'a> = (u16, u16, Vec<(&'a str, &'a Jail)>);
+
 /// Cuts the ports of one protocol at every border and says which jails cover each piece.
-fn segments<'a>(jails: &[(&'a str, &'a Jail)]) -> Vec<(u16, u16, Vec<(&'a str, &'a Jail)>)> {
+fn segments<'a>(jails: &[(&'a str, &'a Jail)]) -> Vec<Segment<'a>> {
     let mut borders = BTreeSet::new();
     for (_, jail) in jails {
         for (first, last) in &jail.scope.ports {
@@ -125,7 +128,7 @@ fn segments<'a>(jails: &[(&'a str, &'a Jail)]) -> Vec<(u16, u16, Vec<(&'a str, &
         }
     }
     let borders: Vec<u32> = borders.into_iter().collect();
-    let mut found: Vec<(u16, u16, Vec<(&str, &Jail)>)> = Vec::new();
+    let mut found: Vec<Segment<'_>> = Vec::new();
     for pair in borders.windows(2) {
         let (first, last) = (pair[0] as u16, (pair[1] - 1) as u16);
         let covers = |jail: &Jail| jail.scope.ports.iter().any(|(a, b)| *a.min(b) <= first && last <= *a.max(b));
