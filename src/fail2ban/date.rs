@@ -4,10 +4,11 @@
 //! What comes out are [`Template`]s, which know nothing of this notation. The names they carry
 //! are those `fail2ban-regex` shows.
 
-use crate::filter::date::{Dates, Field, Form, Meaning, Part, Place, Plan, Quick, Spec, Template, zone};
-use crate::filter::syntax::{Assertion, Class, Greed, Node, Pattern};
+use std::sync::LazyLock;
 
-mod stopgap;
+use crate::fail2ban::regex;
+use crate::filter::date::{Dates, Field, Form, Meaning, Part, Place, Plan, Quick, Spec, Template, zone};
+use crate::filter::syntax::{Class, Node, Pattern};
 
 /// Templates of one filter: more than this is a mistake.
 const MAX_TEMPLATES: usize = 1_000;
@@ -320,18 +321,26 @@ fn epoch(source: Source<'_>, name: &str, text: &str, weight: f64, anchored: bool
 
 /// Parses an expanded pattern; an error is told in terms of the pattern it came from.
 fn parse(source: Source<'_>, text: &str, flags: &str, places: &[(usize, usize)]) -> Result<Pattern, Error> {
-    stopgap::parse(text, flags).map_err(|(at, reason)| {
+    let prefix = if flags.is_empty() { String::new() } else { format!("(?{flags})") };
+    regex::parse(&format!("{prefix}{text}"), regex::Options::default()).map_err(|error| {
+        let chars = error.position.saturating_sub(prefix.len());
+        let at = text.char_indices().nth(chars).map_or(text.len(), |(at, _)| at);
         let (from, place) = places.iter().rev().find(|(from, _)| *from <= at).copied().unwrap_or((at, 0));
         let mut position = (place + at - from).min(source.pattern.len());
         while !source.pattern.is_char_boundary(position) {
             position -= 1;
         }
-        Error::Regex { pattern: source.pattern.to_owned(), line: source.line, position, reason }
+        Error::Regex { pattern: source.pattern.to_owned(), line: source.line, position, reason: error.message }
     })
 }
 
+/// The characters that are not of a word.
 fn other_than_word() -> Class {
-    stopgap::other_than_word()
+    static CLASS: LazyLock<Class> = LazyLock::new(|| match regex::parse(r"\W", regex::Options::default()) {
+        Ok(Pattern { root: Node::Class(class), .. }) => class,
+        _ => unreachable!("this is a class"),
+    });
+    CLASS.clone()
 }
 
 /// What stands around the text of a pattern.

@@ -68,9 +68,6 @@ for line in sys.stdin:
     os.wait()
 "#;
 
-/// The exact matcher is not there yet.
-const EXACT: bool = false;
-
 struct Question {
     pattern: String,
     zone: &'static str,
@@ -141,7 +138,7 @@ fn differences(questions: &[Question]) -> Vec<String> {
             let exact = dates.find_exact(&mut exact_state, &mut exact_cache, line, clock.now);
             let exact_time =
                 exact.filter(|f| f.end > f.start).and_then(|f| dates.value_exact(&mut exact_cache, line, f, &clock));
-            if EXACT && (ours, time) != (exact, exact_time) {
+            if (ours, time) != (exact, exact_time) {
                 wrong.push(format!(
                     "{:?} {line:?}: quick {ours:?} {time:?}, exact {exact:?} {exact_time:?}",
                     question.pattern
