@@ -2,8 +2,8 @@
 //! [`crate::filter::syntax`]. Source of the dialect: the library reference, chapter `re`.
 //!
 //! Flags end here: ignore-case becomes classes with all case variants, `(?s)` a class of
-//! everything, `(?m)` other assertions. A group that begins with an inline flag, `((?i)x)`, is
-//! read as `(?i:x)`, as Fail2Ban does before it compiles.
+//! everything, `(?m)` other assertions. Fail2Ban's own rewriting of groups that begin with such
+//! flags happens before, in `tags`.
 
 use std::sync::Arc;
 
@@ -264,11 +264,6 @@ impl Parser {
 
     fn group_body(&mut self, mut flags: Flags, start: usize) -> Result<Option<Node>, Error> {
         if !self.eat('?') {
-            if self.leading_flags(&mut flags)? {
-                let node = self.alternation(flags)?;
-                self.close(start)?;
-                return Ok(Some(node));
-            }
             return self.capture(flags, start, None).map(Some);
         }
         let Some(kind) = self.peek() else { return Err(self.error(self.at, "unexpected end of pattern")) };
@@ -294,10 +289,7 @@ impl Parser {
                     other => return Err(self.error(start, format!("unknown extension ?P{other}"))),
                 }
             }
-            ':' => {
-                self.leading_flags(&mut flags)?;
-                self.alternation(flags)?
-            }
+            ':' => self.alternation(flags)?,
             '#' => {
                 while self.peek().is_some_and(|c| c != ')') {
                     self.at += 1;
@@ -354,22 +346,6 @@ impl Parser {
         };
         self.close(start)?;
         Ok(Some(node))
-    }
-
-    /// Fail2Ban's reading of a group that starts with inline flags: they hold inside of it.
-    fn leading_flags(&mut self, flags: &mut Flags) -> Result<bool, Error> {
-        if !self.starts_with("(?") {
-            return Ok(false);
-        }
-        let letters: String = self.chars[self.at + 2..].iter().take_while(|c| c.is_ascii_lowercase()).collect();
-        if letters.is_empty() || self.chars.get(self.at + 2 + letters.len()) != Some(&')') {
-            return Ok(false);
-        }
-        for letter in letters.chars() {
-            self.set_flag(flags, letter, true)?;
-        }
-        self.at += 3 + letters.len();
-        Ok(true)
     }
 
     fn capture(&mut self, flags: Flags, start: usize, name: Option<String>) -> Parsed {

@@ -521,11 +521,9 @@ impl Compiler {
             _ => None,
         };
         if let Some(class) = class {
-            if max == Some(min) {
-                if min < 4 {
-                    (0..min).for_each(|_| self.node(node));
-                    return;
-                }
+            if max == Some(min) && min < 4 {
+                (0..min).for_each(|_| self.node(node));
+                return;
             }
             let way = match greed {
                 Greed::Greedy => Way::Longest,
