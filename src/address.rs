@@ -222,10 +222,16 @@ impl AddressSet {
 impl FromIterator<Prefix> for AddressSet {
     fn from_iter<I: IntoIterator<Item = Prefix>>(prefixes: I) -> AddressSet {
         let mut set = AddressSet::default();
-        for prefix in prefixes {
-            set.insert(prefix);
-        }
+        set.extend(prefixes);
         set
+    }
+}
+
+impl Extend<Prefix> for AddressSet {
+    fn extend<I: IntoIterator<Item = Prefix>>(&mut self, prefixes: I) {
+        for prefix in prefixes {
+            self.insert(prefix);
+        }
     }
 }
 

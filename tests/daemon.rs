@@ -89,3 +89,17 @@ fn ignored_addresses_are_never_banned() {
     daemon.wait_for(&format!("Ignore {ATTACKER} by ip"));
     assert!(net.attacker().reaches(22));
 }
+
+#[test]
+fn the_own_address_is_never_banned_from_a_log() {
+    let net = in_namespaces!();
+    let _listener = net.server().listen(SERVER, 22);
+    // with this, any address could be bound; it must not make any address our own
+    fs::write("/proc/sys/net/ipv4/ip_nonlocal_bind", "1").unwrap();
+    let daemon = Daemon::start("filter = door\nlogpath = LOG\nmaxretry = 1\naction = nftables-native[port=22]\n");
+    daemon.fail(SERVER, 2);
+    daemon.wait_for(&format!("Ignore {SERVER} by ignoreself rule"));
+    daemon.fail(ATTACKER, 1);
+    daemon.wait_for(&format!("Ban {ATTACKER}"));
+    assert!(!net.attacker().reaches(22));
+}

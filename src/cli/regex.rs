@@ -3,18 +3,19 @@
 //! So far only the machine-readable form: one JSON object for each failure that the server
 //! would count.
 
-use std::io::{BufRead as _, BufWriter, Write as _};
+use std::io::{BufRead as _, BufWriter, Read as _, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
 use indexmap::IndexMap;
 
-use crate::config::{self, UseDns};
+use crate::config::UseDns;
 use crate::fail2ban::text::Text;
 use crate::fail2ban::{compile, date, filter, options};
 use crate::filter::exact::Cache;
 use crate::filter::{Clock, Datum, Failure, Who, record};
+use crate::line::MAX_LINE;
 use crate::time::Time;
 
 /// Wrong arguments, an unreadable filter or log, a bad expression.
@@ -76,11 +77,17 @@ fn run(arguments: &Arguments) -> Result<(), String> {
     let (mut bytes, mut failures, mut number) = (Vec::new(), Vec::new(), 0_u64);
     loop {
         bytes.clear();
-        let read = reader.read_until(b'\n', &mut bytes).map_err(|error| error.to_string())?;
+        let limit = MAX_LINE as u64 + 1;
+        let read = (&mut reader).take(limit).read_until(b'\n', &mut bytes).map_err(|error| error.to_string())?;
         if read == 0 {
             break;
         }
         number += 1;
+        if !bytes.ends_with(b"\n") && bytes.len() > MAX_LINE {
+            bytes.truncate(MAX_LINE);
+            reader.skip_until(b'\n').map_err(|error| error.to_string())?;
+            eprintln!("warning: line {number} is longer than {MAX_LINE} bytes; only its beginning is matched");
+        }
         while bytes.last().is_some_and(|byte| matches!(byte, b'\n' | b'\r')) {
             bytes.pop();
         }
@@ -109,21 +116,13 @@ fn load(arguments: &Arguments, year: u16) -> Result<record::Filter, String> {
         settings.compat,
     )
     .map_err(|found| found.iter().map(|one| one.text.clone()).collect::<Vec<_>>().join("; "))?;
-    let texts = |list: &[Text]| list.iter().map(|text| text.as_str().to_owned()).collect();
-    let settings = config::Filter {
-        usedns: match arguments.usedns.as_str() {
-            "yes" => UseDns::Yes,
-            "no" => UseDns::No,
-            "raw" => UseDns::Raw,
-            _ => UseDns::Warn,
-        },
-        prefregex: resolved.prefregex.as_ref().map(|text| text.as_str().to_owned()),
-        failregex: texts(&resolved.failregex),
-        ignoreregex: texts(&resolved.ignoreregex),
-        maxlines: resolved.maxlines.and_then(|lines| u32::try_from(lines).ok()).unwrap_or(1),
-        datepattern: resolved.datepattern.as_ref().map(|text| text.as_str().to_owned()),
-        ..config::Filter::default()
+    let usedns = match arguments.usedns.as_str() {
+        "yes" => UseDns::Yes,
+        "no" => UseDns::No,
+        "raw" => UseDns::Raw,
+        _ => UseDns::Warn,
     };
+    let settings = resolved.settings(usedns);
     compile::compile(&settings, date::Options::tool(year))
         .map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
 }

@@ -11,6 +11,7 @@ use super::layer::{Files, Merged, Vendor};
 use super::options;
 use super::text::Text;
 use crate::config::settings::Compat;
+use crate::config::{self, UseDns};
 use crate::control::Value;
 
 /// The options of a filter that become commands, in the order they are read.
@@ -37,6 +38,21 @@ pub struct ResolvedFilter {
 }
 
 impl ResolvedFilter {
+    /// The texts as plain settings, ready to be compiled.
+    #[must_use]
+    pub fn settings(&self, usedns: UseDns) -> config::Filter {
+        let text = |text: &Text| text.as_str().to_owned();
+        config::Filter {
+            usedns,
+            prefregex: self.prefregex.as_ref().map(text),
+            failregex: self.failregex.iter().map(text).collect(),
+            ignoreregex: self.ignoreregex.iter().map(text).collect(),
+            maxlines: self.maxlines.and_then(|lines| u32::try_from(lines).ok()).unwrap_or(1),
+            datepattern: self.datepattern.as_ref().map(text),
+            ..config::Filter::default()
+        }
+    }
+
     /// Takes the filter's options out of a map; what the map lacks stays as it is.
     pub(super) fn fill(&mut self, options: &IndexMap<String, Text>) {
         let lines = |text: &Text| text.lines().into_iter().filter(|line| !line.is_empty()).collect::<Vec<_>>();

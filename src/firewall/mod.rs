@@ -253,6 +253,9 @@ pub enum Error {
     /// No backend of that name.
     #[error("no firewall `{0}`; there are auto, nftables, ipset and memory")]
     UnknownKind(String),
+    /// The backend does not exist yet.
+    #[error("bans by ipset are not supported yet; use nftables")]
+    NoIpset,
 }
 
 /// An error and its causes in one line.

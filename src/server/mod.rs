@@ -2,5 +2,6 @@
 
 pub mod logging;
 pub mod notify;
+pub mod own;
 pub mod run;
 pub mod setup;

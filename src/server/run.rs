@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::action::Properties;
-use crate::address::{AddressSet, Id};
+use crate::address::AddressSet;
 use crate::control::{Command, Value};
 use crate::fail2ban::{compile, date, stock};
 use crate::filter::exact::Cache;
@@ -20,10 +20,14 @@ use crate::source::{Delivery, Encoding, Follower, Handler, Method, Note, Pattern
 use crate::time::Time;
 
 use super::logging::{Level, Logger, shown};
+use super::own;
 use super::setup::Setup;
 
 /// Longest wait for new lines; ends of bans are looked for that often.
 const TICK: Duration = Duration::from_millis(500);
+
+/// So long what was read of the machine's addresses is taken for true, in seconds.
+const OWN_FOR: f64 = 60.0;
 
 /// Applies a stream of commands and works until the process ends.
 ///
@@ -34,7 +38,15 @@ const TICK: Duration = Duration::from_millis(500);
 /// logged and left out.
 pub fn run(stream: &[Command], firewall: &str, logger: Logger) -> Result<(), Error> {
     let firewall = firewall::open(firewall.parse()?)?;
-    let mut server = Server { jails: Vec::new(), firewall, logger, cache: Cache::default(), changes: Vec::new() };
+    let mut server = Server {
+        jails: Vec::new(),
+        firewall,
+        logger,
+        cache: Cache::default(),
+        changes: Vec::new(),
+        own: own::addresses(),
+        own_read: clock().now,
+    };
     server.logger.log(Level::INFO, "server", &"-".repeat(50));
     server.logger.log(Level::INFO, "server", &format!("Starting Sekimori v{}", env!("CARGO_PKG_VERSION")));
     let mut setups: Vec<Setup> = Vec::new();
@@ -92,6 +104,9 @@ struct Server {
     logger: Logger,
     cache: Cache,
     changes: Vec<Change>,
+    /// This machine's addresses, and when they were read.
+    own: AddressSet,
+    own_read: Time,
 }
 
 struct Running {
@@ -178,9 +193,12 @@ impl Server {
 
     fn count(&mut self, index: usize, failure: Failure, now: Time) {
         let Who::Id(id) = failure.who.clone() else { return };
+        if !(0.0..OWN_FOR).contains(&(now - self.own_read)) {
+            (self.own, self.own_read) = (own::addresses(), now);
+        }
         let running = &mut self.jails[index];
         let covered = id.prefix().is_some_and(|prefix| running.ignored.covering(prefix).is_some());
-        if covered || running.own && is_own(&id) {
+        if covered || running.own && id.prefix().is_some_and(|prefix| self.own.covering(prefix).is_some()) {
             let rule = if covered { "ip" } else { "ignoreself rule" };
             let text = format!("[{}] Ignore {} by {rule}", running.name, shown(&id.to_string()));
             self.logger.log(Level::INFO, "filter", &text);
@@ -330,12 +348,4 @@ fn range(text: &str) -> Option<(u16, u16)> {
         let port = port.split('/').next()?.parse().ok()?;
         Some((port, port))
     })
-}
-
-/// Whether an id is of this machine; such an id is never banned from a log.
-///
-/// An address is ours if a socket can be bound to it.
-fn is_own(id: &Id) -> bool {
-    let Some(prefix) = id.prefix().filter(|prefix| prefix.is_host()) else { return false };
-    std::net::UdpSocket::bind((prefix.address(), 0)).is_ok()
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 
 use sekimori::address::Id;
-use sekimori::config::{self, UseDns, settings::Compat};
+use sekimori::config::{UseDns, settings::Compat};
 use sekimori::fail2ban::text::Text;
 use sekimori::fail2ban::{compile, date, filter};
 use sekimori::filter::exact::Cache;
@@ -71,16 +71,7 @@ fn compiled(name: &str, arguments: &serde_json::Map<String, Value>) -> Result<re
     let (resolved, _) =
         filter::read(Path::new("/etc/fail2ban"), Vec::new(), name, arguments, "auto", Compat::default())
             .map_err(|found| format!("{found:?}"))?;
-    let texts = |list: &[Text]| list.iter().map(|text| text.as_str().to_owned()).collect();
-    let settings = config::Filter {
-        usedns: UseDns::Raw,
-        prefregex: resolved.prefregex.as_ref().map(|text| text.as_str().to_owned()),
-        failregex: texts(&resolved.failregex),
-        ignoreregex: texts(&resolved.ignoreregex),
-        maxlines: resolved.maxlines.map_or(1, |lines| lines as u32),
-        datepattern: resolved.datepattern.as_ref().map(|text| text.as_str().to_owned()),
-        ..config::Filter::default()
-    };
+    let settings = resolved.settings(UseDns::Raw);
     compile::compile(&settings, date::Options::server(2026))
         .map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
 }
