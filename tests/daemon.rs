@@ -2,6 +2,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -15,10 +16,9 @@ struct Daemon {
 }
 
 impl Daemon {
+    /// With a filter `door` and a jail of that name; `LOG` stands for its log.
     fn start(jail: &str) -> Daemon {
-        let dir = tempfile::tempdir().unwrap();
-        let log = dir.path().join("auth.log");
-        fs::write(&log, "").unwrap();
+        let (dir, log) = Daemon::folder();
         fs::create_dir(dir.path().join("filter.d")).unwrap();
         fs::write(
             dir.path().join("filter.d/door.conf"),
@@ -28,6 +28,24 @@ impl Daemon {
         fs::write(dir.path().join("fail2ban.conf"), "[Definition]\nsocket = /nonexistent\n").unwrap();
         let jail = jail.replace("LOG", log.to_str().unwrap());
         fs::write(dir.path().join("jail.conf"), format!("[door]\nenabled = true\nbackend = auto\n{jail}")).unwrap();
+        Daemon::run(dir)
+    }
+
+    /// With the built-in jail for sshd alone, but for its log.
+    fn built_in() -> Daemon {
+        let (dir, log) = Daemon::folder();
+        fs::write(dir.path().join("jail.local"), format!("[sshd]\nlogpath = {}\n", log.display())).unwrap();
+        Daemon::run(dir)
+    }
+
+    fn folder() -> (tempfile::TempDir, PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let log = dir.path().join("auth.log");
+        fs::write(&log, "").unwrap();
+        (dir, log)
+    }
+
+    fn run(dir: tempfile::TempDir) -> Daemon {
         let child = Command::new(env!("CARGO_BIN_EXE_sekimori"))
             .args(["server", "-c", dir.path().to_str().unwrap(), "--logtarget"])
             .arg(dir.path().join("log"))
@@ -40,11 +58,16 @@ impl Daemon {
     }
 
     fn fail(&self, address: &str, times: usize) {
+        self.write(&vec![format!("doord: bad key from {address}"); times]);
+    }
+
+    /// Appends messages with a date and a host in front.
+    fn write(&self, messages: &[String]) {
         let mut log = OpenOptions::new().append(true).open(self.dir.path().join("auth.log")).unwrap();
         let now =
             jiff::tz::TimeZone::system().to_datetime(jiff::Timestamp::now()).strftime("%b %e %H:%M:%S").to_string();
-        for _ in 0..times {
-            writeln!(log, "{now} host doord: bad key from {address}").unwrap();
+        for message in messages {
+            writeln!(log, "{now} host {message}").unwrap();
         }
     }
 
@@ -102,4 +125,28 @@ fn the_own_address_is_never_banned_from_a_log() {
     daemon.fail(ATTACKER, 1);
     daemon.wait_for(&format!("Ban {ATTACKER}"));
     assert!(!net.attacker().reaches(22));
+}
+
+#[test]
+fn without_any_configuration_sshd_is_protected_and_user_names_name_nobody() {
+    let net = in_namespaces!();
+    let _listener = net.server().listen(SERVER, 22);
+    let daemon = Daemon::built_in();
+    let look_alikes =
+        ["Accepted password for bob", "Failed none for bob", "Connection closed by authenticating user bob"];
+    daemon.write(&look_alikes.map(|text| format!("sshd[7]: {text} from 203.0.113.5 port 22 ssh2")));
+    // whoever attacks chooses the name, and with it tries to have someone else banned
+    let name = "root from 203.0.113.9 port 22 ssh2";
+    let failed = format!("sshd[7]: Failed password for invalid user {name} from {ATTACKER} port 4711 ssh2");
+    daemon.write(&[
+        format!("sshd[7]: Invalid user {name} from {ATTACKER} port 4711"),
+        failed.clone(),
+        failed.clone(),
+        format!("sshd-session[7]: Failed password for root from {ATTACKER} port 4711 ssh2"),
+        failed,
+    ]);
+    daemon.wait_for(&format!("NOTICE  [sshd] Ban {ATTACKER}"));
+    assert!(!net.attacker().reaches(22));
+    let log = fs::read_to_string(daemon.dir.path().join("log")).unwrap();
+    assert!(!log.contains("203.0.113."), "{log}");
 }
