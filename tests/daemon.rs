@@ -150,3 +150,11 @@ fn without_any_configuration_sshd_is_protected_and_user_names_name_nobody() {
     let log = fs::read_to_string(daemon.dir.path().join("log")).unwrap();
     assert!(!log.contains("203.0.113."), "{log}");
 }
+
+#[test]
+fn a_jail_that_only_the_journal_could_feed_does_not_claim_to_have_started() {
+    let _net = in_namespaces!();
+    let daemon = Daemon::start("filter = door\naction = nftables-native[port=22]\n");
+    daemon.wait_for("ERROR   Jail 'door' not started: it has no log file");
+    assert!(!fs::read_to_string(daemon.dir.path().join("log")).unwrap().contains("Jail 'door' started"));
+}

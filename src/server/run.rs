@@ -130,6 +130,14 @@ fn clock() -> Clock {
 impl Server {
     fn start(&mut self, setup: &Setup, follower: &mut Follower) {
         let name = setup.name.clone();
+        if setup.backend.starts_with("systemd") || setup.logs.is_empty() {
+            let why = if setup.logs.is_empty() { "it has no log file" } else { "its backend is systemd" };
+            let text = format!(
+                "Jail '{name}' not started: {why}, and the journal is not read yet; set `logpath` to an existing file and `backend = auto`"
+            );
+            self.logger.log(Level::ERROR, "jail", &text);
+            return;
+        }
         let year = u16::try_from(clock().zone.to_datetime(jiff::Timestamp::now()).year()).unwrap_or(1970);
         let filter = match compile::compile(&setup.filter, date::Options::server(year)) {
             Ok(filter) => filter,
