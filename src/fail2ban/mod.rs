@@ -10,6 +10,7 @@ pub mod date;
 pub mod definition;
 pub mod diagnostic;
 pub mod filter;
+pub mod increment;
 pub mod ini;
 pub mod interpolate;
 pub mod jail;
