@@ -146,7 +146,6 @@ impl Host {
     }
 
     /// Runs a shell's text, whatever comes of it: success, and all it said.
-    #[expect(dead_code, reason = "for tests of commands inside of a namespace")]
     pub fn shell(&self, text: &str) -> (bool, String) {
         let output = self.command("sh").args(["-c", text]).output().unwrap();
         let said = [output.stdout, output.stderr].concat();

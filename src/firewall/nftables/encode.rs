@@ -203,17 +203,18 @@ impl Encoder<'_> {
         })
     }
 
-    /// Elements of a set; `each` is told, per element, the offset where it ends.
+    /// Elements of a set; `bound` is told the offset where the first begins and where each ends.
     pub fn elements<'e>(
         &mut self,
         kind: u16,
         set: &str,
         elements: impl Iterator<Item = (&'e Prefix, Option<u64>)>,
-        mut each: impl FnMut(usize),
+        mut bound: impl FnMut(usize),
     ) -> u32 {
         self.message(kind, CREATE, |m| {
             m.text(2, set);
             m.nest(3, |m| {
+                bound(m.offset());
                 for (prefix, milliseconds) in elements {
                     m.nest(1, |m| {
                         m.nest(1, |m| match prefix.address() {
@@ -224,7 +225,7 @@ impl Encoder<'_> {
                             m.long(4, milliseconds);
                         }
                     });
-                    each(m.offset());
+                    bound(m.offset());
                 }
             });
         })

@@ -10,8 +10,8 @@ use super::super::netlink::{
     number,
 };
 use super::encode::{
-    DELCHAIN, DELRULE, DELSET, DELTABLE, DESTROYSETELEM, Encoder, GETCHAIN, GETRULE, GETSET, GETTABLE, NEWCHAIN,
-    NEWGEN, NEWRULE, NEWSET, NEWSETELEM, NEWTABLE, OWNER, PERSIST,
+    DELCHAIN, DELRULE, DELSET, DELSETELEM, DELTABLE, DESTROYSETELEM, Encoder, GETCHAIN, GETRULE, GETSET, GETTABLE,
+    MAP_NAME, NEWCHAIN, NEWGEN, NEWRULE, NEWSET, NEWSETELEM, NEWTABLE, OWNER, PERSIST,
 };
 use super::ruleset::Class;
 use super::{Options, refused};
@@ -31,6 +31,20 @@ pub struct Existing {
     pub sets: BTreeMap<String, (u32, u32)>,
     /// How many rules there are.
     pub rules: usize,
+}
+
+/// What others did to our table.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Events {
+    /// Rules, chains or sets may be gone.
+    pub rules: bool,
+    /// The port map has lost something.
+    pub map: bool,
+    /// Bans may be gone. An administrator who lets somebody in by `nft` gets the ban back, as
+    /// under an owner, where it is not possible at all; the client is there for that.
+    pub bans: bool,
+    /// The program that did it.
+    pub by: Option<String>,
 }
 
 /// The sockets and what was found out.
@@ -339,11 +353,10 @@ impl Kernel {
         }
     }
 
-    /// Whether others took something of ours away since this was last asked, or may have, and
-    /// the program that did.
-    pub fn events(&mut self) -> Result<(bool, Option<String>), Error> {
-        let Some(monitor) = &mut self.monitor else { return Ok((false, None)) };
-        let (mut suspicion, mut by) = (false, None);
+    /// What others did to our table since this was last asked.
+    pub fn events(&mut self) -> Result<Events, Error> {
+        let mut events = Events::default();
+        let Some(monitor) = &mut self.monitor else { return Ok(events) };
         let (port, table) = (self.socket.port, &self.table);
         let read = monitor.receive(|message| {
             if message.port == port {
@@ -351,15 +364,23 @@ impl Kernel {
             }
             let attributes = message.attributes();
             match message.kind {
-                DELTABLE | DELCHAIN | DELRULE | DELSET if find_text(attributes, 1) == Some(table) => suspicion = true,
-                NEWGEN if suspicion && by.is_none() => by = find_text(attributes, 3).map(str::to_owned),
+                DELTABLE | DELCHAIN | DELRULE | DELSET if find_text(attributes, 1) == Some(table) => {
+                    events.rules = true;
+                }
+                DELSETELEM if find_text(attributes, 1) == Some(table) => {
+                    let map = find_text(attributes, 2) == Some(MAP_NAME);
+                    *(if map { &mut events.map } else { &mut events.bans }) = true;
+                }
+                NEWGEN if (events.rules || events.map || events.bans) && events.by.is_none() => {
+                    events.by = find_text(attributes, 3).map(str::to_owned);
+                }
                 _ => {}
             }
         });
         match read {
-            Ok(()) => Ok((suspicion, by)),
+            Ok(()) => Ok(events),
             // Some events were lost, so anything may have happened.
-            Err(error) if number(&error) == ENOBUFS => Ok((true, by)),
+            Err(error) if number(&error) == ENOBUFS => Ok(Events { rules: true, bans: true, ..events }),
             Err(source) => Err(Error::Kernel { what: "cannot read changes of nftables".to_owned(), source }),
         }
     }

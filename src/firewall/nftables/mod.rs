@@ -58,6 +58,8 @@ pub struct Options {
     pub destroy: bool,
     /// Whether the kernel may answer from prerouting.
     pub reject: bool,
+    /// Whether the kernel may say which element it refuses.
+    pub offsets: bool,
     /// Bytes of events that may wait for [`Firewall::heal`].
     pub events: usize,
 }
@@ -72,6 +74,7 @@ impl Default for Options {
             prolong: true,
             destroy: true,
             reject: true,
+            offsets: true,
             events: 1 << 20,
         }
     }
@@ -176,17 +179,24 @@ impl Nftables {
                     continue;
                 }
                 let mut guilty = BTreeMap::new();
+                let mut unclear = false;
                 for refusal in &refusals {
+                    let offset = refusal.offset.filter(|_| self.options.offsets);
                     match spots.iter().find(|spot| spot.sequence == refusal.sequence) {
-                        Some(spot) if spot.element_at(refusal.offset).is_some() => {
-                            guilty.insert(spot.element_at(refusal.offset).unwrap_or(0), refusal);
+                        Some(spot) if spot.element_at(offset).is_some() => {
+                            guilty.extend(spot.element_at(offset).map(|index| (index, refusal)));
+                        }
+                        Some(_) if offset.is_none() && !single => unclear = true,
+                        // An old kernel says the same of a missing element and of a missing table.
+                        Some(spot) if offset.is_none() && self.intact()? => {
+                            guilty.insert(spot.first, refusal);
                         }
                         _ if refusal.error == ENOMEM && tries < 3 => {}
                         _ => return Err(refused("change the table", refusal, &self.options.table)),
                     }
                 }
                 tries += 1;
-                single = !guilty.is_empty();
+                single = unclear || !guilty.is_empty();
                 for (index, refusal) in guilty.into_iter().rev() {
                     let element = parts.remove(index);
                     let gone = element.wanted == Wanted::Free && refusal.error == ENOENT;
@@ -312,14 +322,20 @@ impl Firewall for Nftables {
         if self.left.is_some() {
             return Ok(None);
         }
-        let (suspicion, by) = self.kernel.events()?;
+        let events = self.kernel.events()?;
         let due = self.looked.elapsed() >= SAFETY_NET && !self.kernel.owned && self.kernel.changed()?;
-        if suspicion || due {
+        if events.rules || events.map || due {
             self.looked = Instant::now();
-            if !self.intact()? {
+            if events.map || !self.intact()? {
                 self.rebuild()?;
-                self.damage = Some(Damage { by });
+                self.damage.get_or_insert(Damage { by: None });
             }
+        }
+        if events.bans {
+            self.damage.get_or_insert(Damage { by: None });
+        }
+        if let Some(damage) = &mut self.damage {
+            damage.by = damage.by.take().or(events.by);
         }
         Ok(self.damage.take())
     }
@@ -371,23 +387,22 @@ fn elements<'a>(
     (elements, flushed)
 }
 
-/// Where in a message an element stands.
+/// Where in a message elements stand.
 struct Spot {
     sequence: u32,
+    /// Index of the first element.
     first: usize,
-    ends: Vec<usize>,
+    /// Where the first begins, and where each ends.
+    bounds: Vec<usize>,
 }
 
 impl Spot {
-    /// The element an offset points into.
+    /// The element an offset points into; none for what stands before the first, which is
+    /// the name of a table or set that is gone.
     fn element_at(&self, offset: Option<usize>) -> Option<usize> {
-        match offset {
-            Some(offset) => {
-                let index = self.ends.partition_point(|end| *end <= offset);
-                (index < self.ends.len()).then_some(self.first + index)
-            }
-            None => (self.ends.len() == 1).then_some(self.first),
-        }
+        let offset = offset?;
+        let index = self.bounds.partition_point(|bound| *bound <= offset).checked_sub(1)?;
+        (index + 1 < self.bounds.len()).then_some(self.first + index)
     }
 }
 
@@ -407,13 +422,13 @@ fn encode_elements(encoder: &mut Encoder<'_>, elements: &[&Element<'_>], options
             Wanted::Free => &[DELSETELEM],
         };
         for kind in kinds {
-            let mut ends = Vec::with_capacity(group.len());
+            let mut bounds = Vec::with_capacity(group.len() + 1);
             let values = group.iter().map(|e| match e.wanted {
                 Wanted::Banned(milliseconds) if *kind == NEWSETELEM => (&e.prefix, Some(milliseconds)),
                 _ => (&e.prefix, None),
             });
-            let sequence = encoder.elements(*kind, group[0].set, values, |end| ends.push(end));
-            spots.push(Spot { sequence, first, ends });
+            let sequence = encoder.elements(*kind, group[0].set, values, |bound| bounds.push(bound));
+            spots.push(Spot { sequence, first, bounds });
         }
         first += group.len();
     }

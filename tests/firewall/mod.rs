@@ -1,5 +1,7 @@
 //! Bans in the real kernel, with real packets, in network namespaces of each test's own.
 
+mod damage;
+
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -20,6 +22,11 @@ fn scope(ports: &[u16], protocols: &[u8]) -> Scope {
 
 fn jail(name: &str, ports: &[u16], protocols: &[u8]) -> Change {
     Change::Jail { name: name.into(), scope: scope(ports, protocols) }
+}
+
+/// A jail for all protocols and ports.
+fn everywhere(name: &str) -> Change {
+    Change::Jail { name: name.into(), scope: scope(&[], &[]) }
 }
 
 fn ban(jail: &str, prefix: &str, seconds: impl Into<Option<f64>>) -> Change {
@@ -103,10 +110,9 @@ fn shown(host: Host) -> (BTreeMap<String, Vec<String>>, BTreeMap<String, Vec<Str
 fn jails_that_share_a_port_ban_each_for_themselves() {
     let net = in_namespaces!();
     let mut firewall = nftables(Options::default());
-    let everything = Change::Jail { name: "recidive".into(), scope: scope(&[], &[]) };
     apply(
         &mut firewall,
-        &[jail("postfix", &[25, 465, 587], &[TCP]), jail("dovecot", &[143, 465, 993], &[TCP]), everything],
+        &[jail("postfix", &[25, 465, 587], &[TCP]), jail("dovecot", &[143, 465, 993], &[TCP]), everywhere("recidive")],
     );
     let listeners: Vec<_> =
         [25, 143, 465, 993, 8080].into_iter().map(|port| net.server().listen("0.0.0.0", port)).collect();
