@@ -105,6 +105,12 @@ impl Requests {
         self.0.feed(bytes, MAX_REQUEST)
     }
 
+    /// Bytes that are held and do not belong to a request that was taken.
+    #[must_use]
+    pub fn buffered(&self) -> usize {
+        self.0.rest().len()
+    }
+
     /// The next whole request.
     pub fn next_request(&mut self) -> Option<Request> {
         let blank = self.0.rest().iter().take_while(|byte| byte.is_ascii_whitespace()).count();

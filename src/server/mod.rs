@@ -5,3 +5,4 @@ pub mod notify;
 pub mod own;
 pub mod run;
 pub mod setup;
+pub mod socket;
