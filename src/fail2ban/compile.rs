@@ -86,7 +86,7 @@ pub fn compile(settings: &config::Filter, dates: date::Options) -> Result<Filter
         errors.push(of_date(&error, Setting::Logtimezone));
         None
     });
-    let dates = date::compile(settings.datepattern.as_deref(), &date::Options { zone, ..dates });
+    let dates = date::shared(settings.datepattern.as_deref(), &date::Options { zone, ..dates });
     let dates = dates.map_err(|error| errors.push(of_date(&error, Setting::Datepattern)));
     match dates {
         Ok(dates) if errors.is_empty() => Ok(Filter {

@@ -4,7 +4,7 @@
 //! What comes out are [`Template`]s, which know nothing of this notation. The names they carry
 //! are those `fail2ban-regex` shows.
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError, Weak};
 
 use crate::fail2ban::regex;
 use crate::filter::date::{Dates, Field, Form, Meaning, Part, Place, Plan, Quick, Spec, Template, zone};
@@ -139,6 +139,26 @@ pub fn compile(datepattern: Option<&str>, options: &Options) -> Result<Dates, Er
         list.default_formats()?;
     }
     Ok(Dates::new(list.specs.into_iter().map(Template::new).collect(), options.zone))
+}
+
+/// The same, compiled once for all filters that ask for it at the same time: most have the
+/// default formats, and a log's lines then have to be looked at only once for all of them.
+///
+/// # Errors
+/// The first pattern that cannot be used.
+pub fn shared(datepattern: Option<&str>, options: &Options) -> Result<Arc<Dates>, Error> {
+    type Known = (String, Options, Weak<Dates>);
+    static KNOWN: Mutex<Vec<Known>> = Mutex::new(Vec::new());
+    let pattern = datepattern.unwrap_or("");
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    let found = known.iter().find(|(text, of, _)| text == pattern && of == options);
+    if let Some(dates) = found.and_then(|(.., dates)| dates.upgrade()) {
+        return Ok(dates);
+    }
+    let dates = Arc::new(compile(datepattern, options)?);
+    known.retain(|(.., dates)| dates.strong_count() > 0);
+    known.push((pattern.to_owned(), *options, Arc::downgrade(&dates)));
+    Ok(dates)
 }
 
 /// The default formats in Fail2Ban's order. Part of the contract: their names are in the

@@ -12,13 +12,12 @@ use super::{Clock, Data, Datum, Failure, Match, Unresolved};
 use crate::config::UseDns;
 use crate::time::Time;
 use identify::Identity;
+use moment::Last;
 use session::{Groups, Sessions};
 
 pub mod identify;
+pub mod moment;
 pub mod session;
-
-/// The last date of a log stands in for a missing one for so many seconds.
-const INHERIT: f64 = 60.0;
 
 /// One compiled regular expression.
 #[derive(Clone, Debug)]
@@ -80,8 +79,8 @@ pub struct Filter {
     pub failregex: Vec<Regex>,
     /// Exceptions.
     pub ignoreregex: Vec<Regex>,
-    /// Where the time stands.
-    pub dates: Dates,
+    /// Where the time stands; the same for all filters with the same date patterns.
+    pub dates: Arc<Dates>,
     /// What becomes of host names.
     pub usedns: UseDns,
 }
@@ -100,8 +99,8 @@ pub struct Options {
 /// What a filter remembers of one log.
 #[derive(Debug, Default)]
 pub struct State {
-    dates: date::State,
-    last: Option<(Time, String)>,
+    pub(super) dates: date::State,
+    pub(super) last: Last,
     sessions: Sessions,
     text: String,
 }
@@ -148,31 +147,21 @@ impl Filter {
     ) -> Verdict {
         let mut verdict = Verdict::default();
         let (mut start, mut end) = found.map_or((0, 0), |found| (found.start, found.end));
-        let mut time = None;
+        let mut own = None;
         if let Some(found) = found.filter(|found| found.start < found.end) {
-            time = self.dates.value(cache, line, found, clock);
+            own = self.dates.value(cache, line, found, clock).map(|time| (time, &line[start..end]));
         }
-        let mut inherited = String::new();
-        if let Some(time) = time {
-            state.last = Some((time, line[start..end].to_owned()));
-        } else if let Some((last, text)) = state.last.as_ref().filter(|(last, _)| *last > clock.now - INHERIT) {
-            (time, start, end) = (Some(*last), 0, 0);
-            inherited.push_str(text);
-        } else if options.in_operation || found.is_some_and(|found| found.start == found.end) {
-            time = Some(clock.now);
+        let moment = state.last.next(own, found.is_some_and(|found| found.start == found.end), clock, options);
+        (verdict.replaced, verdict.old) = (moment.replaced, moment.old);
+        if moment.old {
+            return verdict;
         }
-        if let (Some(at), Some(findtime)) = (time, options.findtime) {
-            if options.in_operation && (at - clock.now).trunc().abs() > 60.0 {
-                verdict.replaced = true;
-                time = Some(clock.now);
-                if let Some(last) = &mut state.last {
-                    last.0 = clock.now;
-                }
-            } else if !options.in_operation && at < clock.now - findtime {
-                verdict.old = true;
-                return verdict;
-            }
+        let mut inherited = "";
+        if moment.inherited {
+            (start, end) = (0, 0);
+            inherited = state.last.text();
         }
+        let time = moment.time;
         let mut text = std::mem::take(&mut state.text);
         text.clear();
         text.push_str(&line[..start]);
