@@ -1,9 +1,13 @@
 //! Held against the real Fail2Ban and the real Python, which the set-up step installs.
 
 mod check;
+mod corpus;
 mod dates;
 mod dump;
+mod grow;
+mod python;
 mod regex;
 mod samples;
 mod stock;
+mod stock_regexes;
 mod trees;

@@ -1,129 +1,11 @@
 //! Our parser and matcher against Python's own, group by group.
 
 use std::fmt::Write as _;
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use sekimori::fail2ban::regex;
 use sekimori::filter::exact::{Cache, Outcome, Program};
 
-const JUDGE: &str = r#"
-import sys, json, re, signal, warnings
-class TooLong(Exception): pass
-def ring(*_): raise TooLong()
-signal.signal(signal.SIGALRM, ring)
-warnings.simplefilter("ignore")
-for line in sys.stdin:
-    pattern, multiline, texts = json.loads(line)
-    try:
-        compiled = re.compile(pattern, re.M if multiline else 0)
-    except Exception as error:
-        print(json.dumps(str(error))); sys.stdout.flush(); continue
-    out = []
-    for text in texts:
-        signal.setitimer(signal.ITIMER_REAL, 2)
-        try: m = compiled.search(text)
-        except TooLong: out.append("too long"); continue
-        finally: signal.setitimer(signal.ITIMER_REAL, 0)
-        out.append(None if m is None else [list(m.span(i)) for i in range(compiled.groups + 1)])
-    print(json.dumps(out)); sys.stdout.flush()
-"#;
-
-/// Python's `re` in a process of its own.
-struct Python {
-    child: Child,
-    input: ChildStdin,
-    output: BufReader<ChildStdout>,
-}
-
-impl Python {
-    fn new() -> Python {
-        let mut child = Command::new("python3")
-            .args(["-c", JUDGE])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("python3 is needed: run tests/setup");
-        let input = child.stdin.take().unwrap();
-        let output = BufReader::new(child.stdout.take().unwrap());
-        Python { child, input, output }
-    }
-
-    fn ask(&mut self, pattern: &str, multiline: bool, texts: &[String]) -> serde_json::Value {
-        let mut request = serde_json::to_string(&(pattern, multiline, texts)).unwrap();
-        request.push('\n');
-        self.input.write_all(request.as_bytes()).unwrap();
-        let mut reply = String::new();
-        self.output.read_line(&mut reply).unwrap();
-        serde_json::from_str(&reply).unwrap()
-    }
-}
-
-impl Drop for Python {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// Small and repeatable: the tests must not differ from run to run.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self, below: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) as usize % below
-    }
-
-    fn pick<'a, T>(&mut self, list: &'a [T]) -> &'a T {
-        &list[self.next(list.len())]
-    }
-}
-
-/// Spans in characters, as Python counts, of all groups.
-fn ours(program: &Program, cache: &mut Cache, text: &str, groups: u32) -> Option<serde_json::Value> {
-    match program.search(cache, text, 0) {
-        Outcome::Unresolved => None,
-        Outcome::NoMatch => Some(serde_json::Value::Null),
-        Outcome::Match => {
-            let count = |at: usize| text[..at].chars().count() as i64;
-            let spans: Vec<[i64; 2]> =
-                (0..=groups).map(|g| cache.group(g).map_or([-1, -1], |(a, b)| [count(a), count(b)])).collect();
-            Some(serde_json::json!(spans))
-        }
-    }
-}
-
-/// Compares one pattern on all texts; what differs is described. The number of compared pairs.
-fn compare(python: &mut Python, pattern: &str, multiline: bool, texts: &[String], wrong: &mut String) -> usize {
-    let judged = python.ask(pattern, multiline, texts);
-    let parsed = regex::parse(pattern, regex::Options { multiline });
-    let (judged, parsed) = match (judged, parsed) {
-        (serde_json::Value::String(_), Err(_)) => return 0,
-        (serde_json::Value::String(error), Ok(_)) => {
-            let _ = writeln!(wrong, "{pattern:?}: Python says {error}, we accept it");
-            return 0;
-        }
-        (_, Err(error)) => {
-            let _ = writeln!(wrong, "{pattern:?}: Python accepts it, we say {error}");
-            return 0;
-        }
-        (judged, Ok(parsed)) => (judged, parsed),
-    };
-    let program = Program::new(&parsed);
-    let mut cache = Cache::default();
-    for (text, expected) in texts.iter().zip(judged.as_array().unwrap()) {
-        if expected == "too long" {
-            continue;
-        }
-        if let Some(found) = ours(&program, &mut cache, text, parsed.groups)
-            && found != *expected
-        {
-            let _ = writeln!(wrong, "{pattern:?} on {text:?}: Python {expected}, we {found}");
-        }
-    }
-    texts.len()
-}
+use super::python::{Python, Random, Tally, long};
 
 fn random_pattern(random: &mut Random, depth: usize, groups: &mut usize) -> String {
     let atoms = ["a", "b", "c", "ab", ".", r"\w", r"\d", r"\s", "[ab]", "[^a]", r"\b", "^", "$", "é", "(?i:k)", r"\S"];
@@ -172,23 +54,21 @@ fn random_text(random: &mut Random) -> String {
 
 #[test]
 fn random_patterns_match_as_in_python() {
-    let mut python = Python::new();
+    let (mut python, mut tally) = (Python::new(2.0), Tally::default());
     let mut random = Random(7);
-    let (mut wrong, mut pairs) = (String::new(), 0);
-    for _ in 0..if std::env::var_os("SEKIMORI_LONG").is_some() { 100_000 } else { 4_000 } {
+    for _ in 0..if long() { 100_000 } else { 4_000 } {
         let pattern = random_pattern(&mut random, 2, &mut 0);
         let texts: Vec<String> = (0..12).map(|_| random_text(&mut random)).collect();
-        pairs += compare(&mut python, &pattern, random.next(4) == 0, &texts, &mut wrong);
+        tally.compare(&mut python, &pattern, random.next(4) == 0, &texts);
     }
-    assert!(pairs > 20_000, "only {pairs} pairs were compared");
-    let lines: Vec<&str> = wrong.lines().collect();
-    assert!(lines.is_empty(), "{} of {pairs} differ:\n{}", lines.len(), lines[..lines.len().min(20)].join("\n"));
+    tally.check();
+    assert!(tally.pairs > 20_000, "only {} pairs were compared", tally.pairs);
 }
 
 #[test]
 fn what_python_refuses_is_refused() {
-    let mut python = Python::new();
-    let mut wrong = String::new();
+    let (mut python, mut tally) = (Python::new(2.0), Tally::default());
+    let texts = ["a b".to_owned(), "x{".to_owned(), "abd".to_owned(), String::new()];
     for pattern in [
         "(",
         ")",
@@ -256,15 +136,9 @@ fn what_python_refuses_is_refused() {
         r"[\]]",
         "a{0}",
     ] {
-        compare(
-            &mut python,
-            pattern,
-            false,
-            &["a b".to_owned(), "x{".to_owned(), "abd".to_owned(), String::new()],
-            &mut wrong,
-        );
+        tally.compare(&mut python, pattern, false, &texts);
     }
-    assert!(wrong.is_empty(), "\n{wrong}");
+    tally.check();
 }
 
 /// Lines on which a backtracking matcher takes exponential, cubic or quadratic time.

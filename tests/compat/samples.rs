@@ -135,16 +135,20 @@ fn difference(note: &Value, failures: &[Failure], clock: &Clock, journal: bool) 
     None
 }
 
-#[test]
-fn the_annotated_lines_mean_what_they_say() {
+/// The annotated lines, one job for each filter and set of its arguments.
+pub fn jobs() -> Vec<Value> {
     let output = Command::new("python3").args(["-c", READER]).output().expect("python3 is needed: run tests/setup");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).lines().map(|job| serde_json::from_str(job).unwrap()).collect()
+}
+
+#[test]
+fn the_annotated_lines_mean_what_they_say() {
     let clock =
         Clock { now: Time::from_seconds(NOW), zone: jiff::tz::TimeZone::posix("CET-1CEST-2,M3.5.0,M10.5.0").unwrap() };
     let (mut checks, mut wrong) = (0, Vec::new());
     let mut left_out: BTreeMap<String, usize> = BTreeMap::new();
-    for job in String::from_utf8_lossy(&output.stdout).lines() {
-        let job: Value = serde_json::from_str(job).unwrap();
+    for job in jobs() {
         let (name, lines) = (job["filter"].as_str().unwrap(), job["lines"].as_array().unwrap());
         let arguments = job["args"].as_object().unwrap();
         // a journal's records carry no date: nothing is cut out of them
