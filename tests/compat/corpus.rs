@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use indexmap::{IndexMap, IndexSet};
 use sekimori::config::{UseDns, settings::Compat};
@@ -22,13 +23,27 @@ const ROOT: &str = "/etc/fail2ban";
 /// One regular expression of a filter, its tags replaced.
 pub struct Regex {
     pub filter: String,
+    /// As the filter has it.
+    pub source: String,
+    /// With our replacements for its tags.
     pub text: String,
+    /// The text that Fail2Ban itself would compile.
+    pub theirs: String,
     /// The filter looks at several lines together.
     pub multiline: bool,
     pub pattern: Pattern,
     /// Sample lines without their dates, or what the prefix pattern leaves of them.
     pub texts: IndexSet<String>,
 }
+
+/// Replaces the tags in all lines of its input as Fail2Ban does.
+const EXPANDER: &str = r#"
+import json, sys
+sys.path.insert(0, "/usr/lib/python3/dist-packages")
+from fail2ban.server.failregex import Regex
+usedns, sources = json.load(sys.stdin)
+print(json.dumps([Regex(source, multiline="<SKIPLINES>" in source, useDns=usedns).getRegex() for source in sources]))
+"#;
 
 /// One way to use a filter.
 type Arguments = BTreeMap<String, String>;
@@ -67,7 +82,32 @@ pub fn load(with: tags::Options) -> Vec<Regex> {
             add(&mut all, &name, arguments, lines.get(&name).unwrap_or(&none), with);
         }
     }
-    all.into_values().collect()
+    let mut all: Vec<Regex> = all.into_values().collect();
+    let sources: Vec<&str> = all.iter().map(|regex| regex.source.as_str()).collect();
+    let theirs = theirs(&sources, with.usedns);
+    for (regex, text) in all.iter_mut().zip(theirs) {
+        regex.theirs = text;
+    }
+    all
+}
+
+fn theirs(sources: &[&str], usedns: UseDns) -> Vec<String> {
+    let usedns = match usedns {
+        UseDns::Yes => "yes",
+        UseDns::Warn => "warn",
+        UseDns::No => "no",
+        UseDns::Raw => "raw",
+    };
+    let mut child = Command::new("python3")
+        .args(["-c", EXPANDER])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("python3 is needed: run tests/setup");
+    serde_json::to_writer(child.stdin.take().unwrap(), &(usedns, sources)).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "Fail2Ban's modules are needed: run tests/setup");
+    serde_json::from_slice(&output.stdout).unwrap()
 }
 
 /// What may stand for `mode`: the ends of all names that are made of several words.
@@ -87,28 +127,25 @@ fn add(all: &mut All, name: &str, arguments: &Arguments, lines: &BTreeSet<String
         return;
     };
     let settings = resolved.settings(UseDns::Warn);
-    let texts = |list: &[String]| list.iter().map(|source| tags::expand(source, with).text).collect::<Vec<_>>();
-    let prefix = texts(settings.prefregex.as_slice()).pop();
-    let (failures, exceptions) = (texts(&settings.failregex), texts(&settings.ignoreregex));
+    let (prefix, failures) = (&settings.prefregex, &settings.failregex);
     // a mode that this filter does not have leaves its tags as they are
     let unknown = arguments.get("mode").map(|mode| format!("-{mode}"));
-    if unknown.is_some_and(|tag| prefix.iter().chain(&failures).any(|text| text.contains(&tag) && text.contains("<"))) {
+    if unknown.is_some_and(|tag| prefix.iter().chain(failures).any(|text| text.contains(&tag) && text.contains("<"))) {
         return;
     }
     let multiline = settings.maxlines > 1;
     let seen = seen(&resolved, arguments, lines, multiline);
-    let contents = prefix.as_ref().map(|prefix| contents(prefix, multiline, &seen));
-    for (text, texts) in prefix
-        .iter()
-        .map(|text| (text, &seen))
-        .chain(exceptions.iter().map(|text| (text, &seen)))
-        .chain(failures.iter().map(|text| (text, contents.as_ref().unwrap_or(&seen))))
-    {
+    let contents = prefix.as_ref().map(|prefix| contents(&tags::expand(prefix, with).text, multiline, &seen));
+    let whole = prefix.iter().chain(&settings.ignoreregex).map(|source| (source, &seen));
+    for (source, texts) in whole.chain(failures.iter().map(|source| (source, contents.as_ref().unwrap_or(&seen)))) {
+        let text = tags::expand(source, with).text;
         let entry = all.entry((name.to_owned(), text.clone())).or_insert_with(|| Regex {
             filter: name.to_owned(),
-            text: text.clone(),
+            source: source.clone(),
+            theirs: String::new(),
             multiline,
-            pattern: parse(text, multiline),
+            pattern: parse(&text, multiline),
+            text,
             texts: IndexSet::new(),
         });
         entry.texts.extend(texts.iter().cloned());

@@ -130,8 +130,20 @@ impl Tally {
 
     /// Compares one pattern on all texts, in both forms of the matcher.
     pub fn compare(&mut self, python: &mut Python, pattern: &str, multiline: bool, texts: &[String]) {
+        self.compare_with(python, pattern, pattern, multiline, texts);
+    }
+
+    /// The same where Python has the pattern in other words.
+    pub fn compare_with(
+        &mut self,
+        python: &mut Python,
+        theirs: &str,
+        pattern: &str,
+        multiline: bool,
+        texts: &[String],
+    ) {
         let parsed = regex::parse(pattern, regex::Options { multiline });
-        let (judged, parsed) = match (python.ask(pattern, multiline, texts), parsed) {
+        let (judged, parsed) = match (python.ask(theirs, multiline, texts), parsed) {
             (Err(_), Err(_)) => return,
             (Err(error), Ok(_)) => {
                 return self.wrong.push(format!("{pattern:?}: Python says {error}, we accept it"));
