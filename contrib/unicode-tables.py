@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Writes src/filter/unicode.rs: which characters are words and digits, by the Unicode version of the
-Python that runs this (3.11: Unicode 14). Usage: python3 contrib/unicode-tables.py > src/filter/unicode.rs"""
-import sys
+"""Writes src/filter/unicode.rs: which characters are words and digits and which are the same but for their
+case, by the Unicode version of the Python that runs this (3.11: Unicode 14). Usage: python3 contrib/unicode-tables.py > src/filter/unicode.rs"""
+import re
 import unicodedata
 
 
@@ -20,11 +20,21 @@ def ranges(test):
     return out
 
 
-def table(name, doc, test):
+def same_but_for_case():
+    """All pairs of different characters of which one, taken as a pattern, matches the other."""
+    texts = [chr(code) for code in range(0x110000) if not 0xD800 <= code <= 0xDFFF]
+    cased = "".join(c for c in texts if c.lower() != c or c.upper() != c)
+    for c in cased:
+        for other in re.findall(re.escape(c), cased, re.IGNORECASE):
+            if other != c:
+                yield ord(c), ord(other)
+
+
+def table(name, doc, pairs):
     print(f"/// {doc}")
     print(f"pub const {name}: &[(char, char)] = &[")
     line = "   "
-    for first, last in ranges(test):
+    for first, last in pairs:
         item = f" ('\\u{{{first:x}}}', '\\u{{{last:x}}}'),"
         if len(line) + len(item) > 118:
             print(line)
@@ -34,10 +44,12 @@ def table(name, doc, test):
     print("];")
 
 
-print(f"//! Words and digits beyond ASCII, Unicode {unicodedata.unidata_version}.")
+print(f"//! Words and digits beyond ASCII, and the cases of letters: Unicode {unicodedata.unidata_version}.")
 print("//!")
 print("//! Made by `contrib/unicode-tables.py`; do not edit.")
 print()
-table("WORD", "Letters and numbers (`\\w` without the ASCII ones): sorted, disjoint, inclusive.", str.isalnum)
+table("WORD", "Letters and numbers (`\\w` without the ASCII ones): sorted, disjoint, inclusive.", ranges(str.isalnum))
 print()
-table("DIGIT", "Decimal digits (`\\d` without the ASCII ones): sorted, disjoint, inclusive.", str.isdecimal)
+table("DIGIT", "Decimal digits (`\\d` without the ASCII ones): sorted, disjoint, inclusive.", ranges(str.isdecimal))
+print()
+table("CASES", "Each character with each other one that is the same but for its case: sorted.", same_but_for_case())

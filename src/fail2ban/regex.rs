@@ -658,27 +658,16 @@ fn category(letter: char, ascii: bool) -> ClassUnicode {
     class
 }
 
-/// Adds the case variants of all members, with the pairs that Python adds to simple folding.
+/// Adds the case variants of all members.
 fn fold(class: &mut ClassUnicode, ascii: bool) {
-    if ascii {
-        let shifted: Vec<(char, char)> = ('a'..='z')
-            .flat_map(|c| [(c, c.to_ascii_uppercase()), (c.to_ascii_uppercase(), c)])
-            .filter(|(from, _)| contains(class, *from))
-            .map(|(_, to)| (to, to))
-            .collect();
-        class.union(&set(&shifted));
-        return;
+    let mut variants = Vec::new();
+    for range in class.ranges() {
+        let start = unicode::CASES.partition_point(|&(c, _)| c < range.start());
+        let pairs = unicode::CASES[start..].iter().take_while(|&&(c, _)| c <= range.end());
+        let wanted = pairs.filter(|(c, other)| !ascii || c.is_ascii() && other.is_ascii());
+        variants.extend(wanted.map(|&(_, other)| (other, other)));
     }
-    let dotted = ['i', 'I', '\u{130}', '\u{131}'];
-    if dotted.iter().any(|c| contains(class, *c)) {
-        class.union(&set(&dotted.map(|c| (c, c))));
-    }
-    // the tables are compiled in, so this does not fail
-    let _ = class.try_case_fold_simple();
-}
-
-fn contains(class: &ClassUnicode, c: char) -> bool {
-    class.ranges().iter().any(|range| range.start() <= c && c <= range.end())
+    class.union(&set(&variants));
 }
 
 fn class_of(class: &ClassUnicode) -> Class {

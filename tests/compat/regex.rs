@@ -1,6 +1,7 @@
 //! Our parser and matcher against Python's own, group by group.
 
 use std::fmt::Write as _;
+use std::process::Command;
 
 use sekimori::fail2ban::regex;
 use sekimori::filter::exact::{Cache, Outcome, Program};
@@ -139,6 +140,47 @@ fn what_python_refuses_is_refused() {
         tally.compare(&mut python, pattern, false, &texts);
     }
     tally.check();
+}
+
+#[test]
+fn case_is_ignored_as_in_python() {
+    let (mut python, mut tally) = (Python::new(2.0), Tally::default());
+    let pieces = [
+        "k", "K", "\u{212a}", "s", "S", "ſ", "i", "I", "İ", "ı", "ß", "ẞ", "ss", "µ", "μ", "Μ", "ς", "σ", "Σ", "ǆ",
+        "ǅ", "Ǆ", "ΐ", "\u{1fd3}", "é", "É", "Ω", "\u{2126}", "å", "\u{212b}", "ᲀ", "в", "В", "ﬅ", "ﬆ", "Ⅷ", "ⅷ", "ⓐ",
+        "Ⓐ", "𐐀", "𐐨", "Ⴀ", "ⴀ", "ა", "Ა", "ꭰ", "Ꭰ", "1",
+    ];
+    let texts: Vec<String> = pieces
+        .iter()
+        .flat_map(|a| [(*a).to_owned(), format!("{a}{a}")])
+        .chain(pieces.windows(2).map(<[&str]>::concat))
+        .collect();
+    for piece in pieces {
+        for pattern in ["(?i)X", "(?i)^[X-Z]", "(?i)[^X]$", "(?ai)X", r"(?i)(X)\1$", "(?i:(X))[0-X]?", r"(?i)[\wX]"] {
+            tally.compare(&mut python, &pattern.replace('X', piece), false, &texts);
+        }
+    }
+    for pattern in [
+        r"(?i)(.)\1$",
+        r"(?i)^(?P<a>.)(?P=a)",
+        "(?i)[a-z]+",
+        "(?i)[α-ω]",
+        "(?i)[à-þ]$",
+        "(?i)[^a-z]",
+        r"(?i)\W",
+        "(?i)[𐐀-𐐏]",
+    ] {
+        tally.compare(&mut python, pattern, false, &texts);
+    }
+    tally.check();
+}
+
+#[test]
+fn the_tables_of_characters_are_those_of_the_installed_python() {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/contrib/unicode-tables.py");
+    let output = Command::new("python3").arg(script).output().expect("python3 is needed: run tests/setup");
+    let ours = include_str!("../../src/filter/unicode.rs");
+    assert!(String::from_utf8_lossy(&output.stdout) == ours, "run contrib/unicode-tables.py > src/filter/unicode.rs");
 }
 
 /// Lines on which a backtracking matcher takes exponential, cubic or quadratic time.

@@ -439,11 +439,18 @@ fn same(wanted: &str, text: &str, ignore_case: bool) -> Option<usize> {
     let mut rest = text.chars();
     for c in wanted.chars() {
         let other = rest.next()?;
-        if c != other && !c.to_lowercase().eq(other.to_lowercase()) {
+        if c != other && lower(c) != lower(other) {
             return None;
         }
     }
     Some(text.len() - rest.as_str().len())
+}
+
+/// The small letter, by the Unicode version of the tables; Python compares these here, and not
+/// all that is the same but for its case.
+fn lower(c: char) -> char {
+    let known = unicode::CASES.binary_search_by_key(&c, |&(c, _)| c).is_ok();
+    c.to_lowercase().next().filter(|_| known).unwrap_or(c)
 }
 
 fn is_word(c: char, ascii: bool) -> bool {
