@@ -6,6 +6,7 @@ mod dates;
 mod dump;
 mod grow;
 mod python;
+mod record;
 mod regex;
 mod samples;
 mod stock;

@@ -28,7 +28,7 @@ fn text<'a>(groups: &'a Groups, name: &str) -> Option<&'a Arc<str>> {
 /// Reads the groups `ip4`, `ip6`, `cidr`, `dns` and `fid`.
 #[must_use]
 pub fn identify(groups: &Groups, usedns: UseDns) -> Identity {
-    let fid = text(groups, "fid");
+    let fid = free(groups);
     let address = text(groups, "ip4").or_else(|| text(groups, "ip6"));
     let found = match (address, text(groups, "dns")) {
         (Some(address), _) => network(address, text(groups, "cidr")),
@@ -39,14 +39,47 @@ pub fn identify(groups: &Groups, usedns: UseDns) -> Identity {
             (id, UseDns::Raw) => id,
         },
         (None, None) => match fid {
-            Some(fid) => return Identity::Known(Who::Id(Id::parse(fid)), None),
+            Some(fid) => return Identity::Known(Who::Id(fid), None),
             None => return Identity::Missing,
         },
     };
-    match fid.map(|fid| Id::parse(fid)) {
+    match fid {
         Some(id) if id != found => Identity::Known(Who::Id(id), Some(found)),
         _ => Identity::Known(Who::Id(found), None),
     }
+}
+
+/// What `<F-ID>` captured. Several parts (`<F-TUPLE_ID>`) make one identifier: they are written
+/// as Fail2Ban writes them, because that is what its database and the administrator know.
+fn free(groups: &Groups) -> Option<Id> {
+    let (_, value) = groups.iter().find(|(name, _)| &**name == "fid")?;
+    match value.as_ref()? {
+        Datum::Text(text) => Some(Id::parse(text)),
+        Datum::Tuple(parts) => {
+            let parts: Vec<String> =
+                parts.iter().map(|part| part.as_deref().map_or("None".to_owned(), quoted)).collect();
+            Some(Id::Text(format!("({})", parts.join(", ")).into()))
+        }
+        Datum::Set(_) => None,
+    }
+}
+
+/// In single quotes, or in double ones if that saves an escape.
+fn quoted(text: &str) -> String {
+    let quote = if text.contains('\'') && !text.contains('"') { '"' } else { '\'' };
+    let mut out = String::from(quote);
+    for c in text.chars() {
+        match c {
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            c if c == quote || c == '\\' => out.extend(['\\', c]),
+            c if c.is_ascii_control() => out.push_str(&format!("\\x{:02x}", u32::from(c))),
+            c => out.push(c),
+        }
+    }
+    out.push(quote);
+    out
 }
 
 fn network(address: &str, cidr: Option<&Arc<str>>) -> Id {

@@ -1,74 +1,27 @@
 //! What a line means to one filter: prefix, patterns, exceptions, and sessions over several lines.
 //!
-//! The order of effects is Fail2Ban's, because filters are written for it: the first failregex
-//! that matches wins, and exceptions come early or late depending on how many there are.
+//! This file deals with the time of a line; [`judge`] with what is left of it. The order of
+//! effects is Fail2Ban's, because filters are written for it: the first failregex that matches
+//! wins, and exceptions come early or late depending on how many there are.
 
 use std::sync::Arc;
 
 use super::date::{self, Dates, Found};
-use super::exact::{Cache, Outcome, Program};
-use super::syntax::Pattern;
-use super::{Clock, Data, Datum, Failure, Match, Unresolved};
+use super::exact::Cache;
+use super::{Clock, Failure, Match, Unresolved};
 use crate::config::UseDns;
-use crate::time::Time;
-use identify::Identity;
+use judge::{Judge, Sink};
 use moment::Last;
-use session::{Groups, Sessions};
+use session::Sessions;
 
 pub mod identify;
+mod judge;
 pub mod moment;
+mod regex;
 pub mod session;
 
-/// One compiled regular expression.
-#[derive(Clone, Debug)]
-pub struct Regex {
-    /// As the administrator wrote it.
-    pub source: String,
-    /// With its tags replaced.
-    pub text: String,
-    /// Its tree, for the over-approximation.
-    pub pattern: Arc<Pattern>,
-    program: Program,
-    names: Vec<(Arc<str>, u32)>,
-}
-
-impl Regex {
-    /// Compiles a parsed pattern.
-    #[must_use]
-    pub fn new(source: String, text: String, pattern: Pattern) -> Regex {
-        let program = Program::new(&pattern);
-        let names = pattern.names.iter().map(|(name, index)| (Arc::from(name.as_str()), *index)).collect();
-        Regex { source, text, pattern: Arc::new(pattern), program, names }
-    }
-
-    /// The named groups of the last match, alternatives merged.
-    fn groups(&self, cache: &Cache, text: &str) -> Groups {
-        let value = |index| cache.group(index).map(|(start, end)| Datum::Text(text[start..end].into()));
-        let mut groups: Groups = self.names.iter().map(|(name, index)| (name.clone(), value(*index))).collect();
-        self.merge_alternatives(&mut groups);
-        groups
-    }
-
-    /// `alt_user` and `alt_user_1` stand in for `user` where that is unset or empty.
-    fn merge_alternatives(&self, groups: &mut Groups) {
-        let mut names: Vec<&Arc<str>> = self.names.iter().map(|(name, _)| name).collect();
-        names.retain(|name| name.starts_with("alt_"));
-        names.sort();
-        let full = |value: &Option<Datum>| matches!(value, Some(Datum::Text(text)) if !text.is_empty());
-        for name in names {
-            let target = &name[4..];
-            let target = match target.rsplit_once('_') {
-                Some((head, digits)) if !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) => head,
-                _ => target,
-            };
-            let Some((_, value)) = groups.iter().find(|(known, value)| known == name && full(value)) else { continue };
-            let value = value.clone();
-            if !groups.iter().any(|(known, value)| &**known == target && full(value)) {
-                session::set(groups, &Arc::from(target), value);
-            }
-        }
-    }
-}
+pub use judge::{Hit, Trace};
+pub use regex::Regex;
 
 /// A compiled filter, shared by all logs of a jail. Lines are matched one at a time.
 #[derive(Debug)]
@@ -105,17 +58,65 @@ pub struct State {
     text: String,
 }
 
+impl State {
+    /// What was learnt about the dates of the log; [`Dates::uses`] reads it.
+    #[must_use]
+    pub fn dates(&self) -> &date::State {
+        &self.dates
+    }
+}
+
+/// Which of a filter's regular expressions is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// The prefregex.
+    Prefregex,
+    /// A failregex, index from 0.
+    Failregex(usize),
+    /// An ignoreregex, index from 0.
+    Ignoreregex(usize),
+}
+
 /// How a line was judged, beside its failures.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Verdict {
+    /// A failregex matched, whether or not that makes a failure.
+    pub matched: bool,
     /// Index of the ignoreregex that excused the line.
     pub ignored: Option<usize>,
-    /// A pattern could not be decided.
+    /// The line could not be judged.
     pub unresolved: Option<Unresolved>,
+    /// The first expression that could not be decided; the line was judged as if it did not match.
+    pub undecided: Option<Which>,
     /// The line was older than `findtime`.
     pub old: bool,
     /// The time was too far from now and was replaced by it.
     pub replaced: bool,
+    /// So many seconds it was from now, then; below 0: before it.
+    pub distance: i64,
+    /// A failregex matched, but the line has no date of its own.
+    pub undated: bool,
+    /// There is a date, but no such day or hour.
+    pub bad_date: bool,
+}
+
+/// A line cut in two by its date.
+struct Parts<'l> {
+    line: &'l str,
+    /// The date that stands in for the line's own; empty if it has one.
+    inherited: &'l str,
+    /// The bytes that are cut out.
+    start: usize,
+    end: usize,
+}
+
+impl Parts<'_> {
+    fn whole(&self) -> Match {
+        if self.inherited.is_empty() {
+            return Match { line: self.line.into(), date: (self.start as u32, self.end as u32) };
+        }
+        Match { line: format!("{}{}", self.inherited, self.line).into(), date: (0, self.inherited.len() as u32) }
+    }
 }
 
 impl Filter {
@@ -145,120 +146,80 @@ impl Filter {
         options: Options,
         out: &mut Vec<Failure>,
     ) -> Verdict {
-        let mut verdict = Verdict::default();
-        let (mut start, mut end) = found.map_or((0, 0), |found| (found.start, found.end));
-        let mut own = None;
-        if let Some(found) = found.filter(|found| found.start < found.end) {
-            own = self.dates.value(cache, line, found, clock).map(|time| (time, &line[start..end]));
-        }
-        let moment = state.last.next(own, found.is_some_and(|found| found.start == found.end), clock, options);
-        (verdict.replaced, verdict.old) = (moment.replaced, moment.old);
-        if moment.old {
-            return verdict;
-        }
-        let mut inherited = "";
-        if moment.inherited {
-            (start, end) = (0, 0);
-            inherited = state.last.text();
-        }
-        let time = moment.time;
-        let mut text = std::mem::take(&mut state.text);
-        text.clear();
-        text.push_str(&line[..start]);
-        text.push_str(&line[end..]);
-        text.push('\n');
-        let date = (start as u32, if inherited.is_empty() { end } else { inherited.len() } as u32);
-        let whole = || Match { line: format!("{inherited}{line}").into(), date };
-        self.judge(&mut state.sessions, cache, &mut text, &whole, time, clock.now, options, &mut verdict, out);
-        state.text = text;
-        verdict
+        self.dated(state, cache, line, found, clock, options, &mut Sink::Failures(out))
+    }
+
+    /// Tries all expressions on a line, for those who want to see which ones match; with `first`
+    /// it stops at the first, as [`Filter::line`] does.
+    ///
+    /// Other than there, matches that name nobody yet or are no failure by themselves are told too.
+    pub fn trace(
+        &self,
+        state: &mut State,
+        cache: &mut Cache,
+        line: &str,
+        clock: &Clock,
+        options: Options,
+        first: bool,
+    ) -> Trace {
+        let found = self.dates.find(&mut state.dates, cache, line, clock.now);
+        let mut trace = Trace { first, ..Trace::default() };
+        trace.verdict = self.dated(state, cache, line, found, clock, options, &mut Sink::Trace(&mut trace));
+        trace
     }
 
     #[expect(clippy::too_many_arguments, reason = "what a line means depends on all of them")]
-    fn judge(
+    fn dated(
         &self,
-        sessions: &mut Sessions,
+        state: &mut State,
         cache: &mut Cache,
-        text: &mut String,
-        whole: &dyn Fn() -> Match,
-        time: Option<Time>,
-        now: Time,
+        line: &str,
+        found: Option<Found>,
+        clock: &Clock,
         options: Options,
-        verdict: &mut Verdict,
-        out: &mut Vec<Failure>,
-    ) {
-        let mut hit = |regex: &Regex, text: &str, cache: &mut Cache| match regex.program.search(cache, text, 0) {
-            Outcome::Match => true,
-            Outcome::NoMatch => false,
-            Outcome::Unresolved => {
-                verdict.unresolved = Some(Unresolved::Steps);
-                false
-            }
+        sink: &mut Sink<'_>,
+    ) -> Verdict {
+        let (start, end) = found.map_or((0, 0), |found| (found.start, found.end));
+        let mut own = None;
+        let dated = found.filter(|found| found.start < found.end);
+        if let Some(found) = dated {
+            own = self.dates.value(cache, line, found, clock).map(|time| (time, &line[start..end]));
+        }
+        // A pattern may say that lines have no date; then none is missed.
+        let placeholder = found.is_some() && dated.is_none();
+        let moment = state.last.next(own, placeholder, clock, options);
+        let mut verdict = Verdict {
+            old: moment.old,
+            replaced: moment.replaced,
+            distance: moment.distance,
+            bad_date: dated.is_some() && own.is_none(),
+            ..Verdict::default()
         };
-        let excused = self.ignoreregex.len();
-        if excused > 0 && excused + 2 < self.failregex.len() {
-            verdict.ignored = self.ignoreregex.iter().position(|regex| hit(regex, text, cache));
-            if verdict.ignored.is_some() {
-                return;
-            }
+        if moment.old {
+            return verdict;
         }
-        let mut base = Groups::new();
-        if let Some(prefix) = &self.prefregex {
-            if !hit(prefix, text, cache) {
-                return;
-            }
-            base = prefix.groups(cache, text);
-            let content = base.iter().position(|(name, value)| {
-                &**name == "content" && matches!(value, Some(Datum::Text(text)) if !text.is_empty())
-            });
-            if let Some((_, Some(Datum::Text(content)))) = content.map(|index| base.remove(index)) {
-                text.clear();
-                text.push_str(&content);
-                text.push('\n');
-            }
-        }
-        for (index, regex) in self.failregex.iter().enumerate() {
-            if !hit(regex, text, cache) {
-                continue;
-            }
-            let mut groups = base.clone();
-            for (name, value) in regex.groups(cache, text) {
-                if value.is_some() || !options.keep_prefix_values {
-                    session::set(&mut groups, &name, value);
-                }
-            }
-            verdict.ignored = self.ignoreregex.iter().position(|regex| hit(regex, text, cache));
-            if verdict.ignored.is_some() || (time.is_none() && options.findtime.is_some()) {
-                return;
-            }
-            let id = groups.iter().find_map(|(name, value)| match value {
-                Some(Datum::Text(id)) if &**name == "mlfid" => Some(id.clone()),
-                _ => None,
-            });
-            let (groups, users, matches) = match &id {
-                Some(id) => {
-                    let session = sessions.merge(id, groups, &[whole()], now);
-                    if session.nofail {
-                        return;
-                    }
-                    (session.groups, session.users, session.matches)
-                }
-                None => (groups, Vec::new(), vec![whole()]),
-            };
-            let (who, address) = match identify::identify(&groups, self.usedns) {
-                Identity::Known(who, address) => (who, address),
-                Identity::Nobody => return,
-                Identity::Missing => match &id {
-                    Some(id) => return sessions.wait(id),
-                    None => continue,
-                },
-            };
-            let mut data: Data = groups.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
-            if !users.is_empty() {
-                data.push((Arc::from("users"), Datum::Set(users)));
-            }
-            out.push(Failure { regex: index, who, time, address, matches, data });
-            return;
-        }
+        let undated = own.is_none() && !placeholder;
+        let State { last, sessions, text, .. } = state;
+        let parts = match moment.inherited {
+            true => Parts { line, inherited: last.text(), start: 0, end: 0 },
+            false => Parts { line, inherited: "", start, end },
+        };
+        text.clear();
+        text.push_str(&line[..parts.start]);
+        text.push_str(&line[parts.end..]);
+        text.push('\n');
+        let judge = Judge {
+            filter: self,
+            sessions,
+            cache,
+            time: moment.time,
+            undated,
+            now: clock.now,
+            options,
+            verdict: &mut verdict,
+            sink,
+        };
+        judge.run(text, &|| parts.whole());
+        verdict
     }
 }

@@ -25,6 +25,8 @@ pub struct Moment {
     pub inherited: bool,
     /// The time was too far from now and was replaced by it.
     pub replaced: bool,
+    /// So many seconds it was from now, then; below 0: before it.
+    pub distance: i64,
     /// It is older than `findtime`, so it does not count.
     pub old: bool,
 }
@@ -52,8 +54,9 @@ impl Last {
             moment.time = Some(clock.now);
         }
         if let (Some(at), Some(findtime)) = (moment.time, options.findtime) {
-            if options.in_operation && (at - clock.now).trunc().abs() > TOO_FAR {
-                moment.replaced = true;
+            let distance = (at - clock.now).trunc();
+            if options.in_operation && distance.abs() > TOO_FAR {
+                (moment.replaced, moment.distance) = (true, distance as i64);
                 moment.time = Some(clock.now);
                 if self.time.is_some() {
                     self.time = moment.time;

@@ -1,0 +1,99 @@
+//! One compiled regular expression and the named groups of its matches.
+
+use std::sync::Arc;
+
+use super::session::{self, Groups};
+use crate::filter::Datum;
+use crate::filter::exact::{Cache, Outcome, Program};
+use crate::filter::syntax::Pattern;
+
+/// One compiled regular expression.
+#[derive(Clone, Debug)]
+pub struct Regex {
+    /// As the administrator wrote it.
+    pub source: String,
+    /// With its tags replaced.
+    pub text: String,
+    /// Its tree, for the over-approximation.
+    pub pattern: Arc<Pattern>,
+    program: Program,
+    names: Vec<(Arc<str>, u32)>,
+    /// Groups `alt_X` and `tuple_X` in the order of their names, each with its X.
+    alternatives: Vec<(Arc<str>, Arc<str>)>,
+    parts: Vec<(Arc<str>, Arc<str>)>,
+}
+
+impl Regex {
+    /// Compiles a parsed pattern.
+    #[must_use]
+    pub fn new(source: String, text: String, pattern: Pattern) -> Regex {
+        let program = Program::new(&pattern);
+        let names: Vec<(Arc<str>, u32)> =
+            pattern.names.iter().map(|(name, index)| (Arc::from(name.as_str()), *index)).collect();
+        let with = |prefix: &str| {
+            let mut found: Vec<(Arc<str>, Arc<str>)> = names
+                .iter()
+                .filter_map(|(name, _)| {
+                    Some((name.clone(), target(name.strip_prefix(prefix).filter(|rest| !rest.is_empty())?).into()))
+                })
+                .collect();
+            found.sort();
+            found
+        };
+        let (alternatives, parts) = (with("alt_"), with("tuple_"));
+        Regex { source, text, pattern: Arc::new(pattern), program, names, alternatives, parts }
+    }
+
+    /// Searches a text; the cache then holds the groups.
+    pub fn search(&self, cache: &mut Cache, text: &str) -> Outcome {
+        self.program.search(cache, text, 0)
+    }
+
+    /// The named groups of the last match, in the order of the pattern; alternatives and parts
+    /// of tuples are merged into what they belong to.
+    #[must_use]
+    pub fn groups(&self, cache: &Cache, text: &str) -> Groups {
+        let value = |index| cache.group(index).map(|(start, end)| Datum::Text(text[start..end].into()));
+        let mut groups: Groups = self.names.iter().map(|(name, index)| (name.clone(), value(*index))).collect();
+        let get = |groups: &Groups, name: &str| {
+            groups.iter().find(|(known, _)| &**known == name).and_then(|(_, value)| value.clone())
+        };
+        let full = |value: &Option<Datum>| matches!(value, Some(Datum::Text(text)) if !text.is_empty());
+        for (name, target) in &self.alternatives {
+            let value = get(&groups, name);
+            if full(&value) && !full(&get(&groups, target)) {
+                session::set(&mut groups, target, value);
+            }
+        }
+        let text = |value: Option<Datum>| match value {
+            Some(Datum::Text(text)) => Some(text),
+            _ => None,
+        };
+        for (name, target) in &self.parts {
+            let part = text(get(&groups, name));
+            let tuple = match get(&groups, target) {
+                Some(Datum::Tuple(mut tuple)) => {
+                    tuple.push(part);
+                    tuple
+                }
+                other => vec![text(other), part],
+            };
+            session::set(&mut groups, target, Some(Datum::Tuple(tuple)));
+        }
+        groups
+    }
+}
+
+/// The group that `alt_NAME`, `alt_NAME_1`, `tuple_NAME` belong to. Fail2Ban wants a number to
+/// stand after `_`: `alt_user1` is a group of its own.
+fn target(name: &str) -> String {
+    let base = match name.rsplit_once('_') {
+        Some((head, digits)) if !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) => head,
+        _ => name,
+    };
+    match base.to_lowercase().as_str() {
+        "id" => "fid".to_owned(),
+        "port" => "fport".to_owned(),
+        other => other.to_owned(),
+    }
+}
