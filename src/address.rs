@@ -180,7 +180,7 @@ impl fmt::Display for Id {
 /// A set of addresses and networks with quick look-up, for `ignoreip` and own addresses.
 ///
 /// One hash look-up for each prefix length in use, however many entries there are.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct AddressSet {
     lengths: BTreeMap<(bool, u8), HashSet<Prefix>>,
 }

@@ -25,7 +25,6 @@ impl Daemon {
             "[Definition]\nfailregex = ^ \\S+ doord: bad key from <HOST>$\n",
         )
         .unwrap();
-        fs::write(dir.path().join("fail2ban.conf"), "[Definition]\nsocket = /nonexistent\n").unwrap();
         let jail = jail.replace("LOG", log.to_str().unwrap());
         fs::write(dir.path().join("jail.conf"), format!("[door]\nenabled = true\nbackend = auto\n{jail}")).unwrap();
         Daemon::run(dir)
@@ -42,6 +41,9 @@ impl Daemon {
         let dir = tempfile::tempdir().unwrap();
         let log = dir.path().join("auth.log");
         fs::write(&log, "").unwrap();
+        let at = dir.path().display();
+        let general = format!("[Definition]\nsocket = {at}/sock\npidfile = {at}/pid\ndbfile = {at}/db\n");
+        fs::write(dir.path().join("fail2ban.conf"), general).unwrap();
         (dir, log)
     }
 

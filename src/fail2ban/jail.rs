@@ -65,6 +65,8 @@ pub struct Jail {
     pub options: IndexMap<String, Text>,
     /// Why it cannot be used.
     pub error: Option<String>,
+    /// Patterns of `logpath` with wildcards: the stream names the files that are there, these tell of later ones.
+    pub globs: Vec<String>,
     pub(super) commands: Vec<Located>,
 }
 
@@ -262,7 +264,11 @@ impl Reader<'_> {
             let set = |value| vec!["set".into(), name.as_str().into(), option.as_str().into(), value];
             match option.as_str() {
                 "logpath" if backend.as_str().starts_with("systemd") => {}
-                "logpath" => logs = self.logs(&name, text),
+                "logpath" => {
+                    logs = self.logs(&name, text);
+                    let patterns = text.lines().into_iter().map(|line| logpath::entry(line.as_str()).0.to_owned());
+                    jail.globs.extend(patterns.filter(|pattern| logpath::has_wildcard(pattern)));
+                }
                 "ignoreip" => {
                     let mut words: Vec<Value> = vec!["set".into(), name.as_str().into(), "addignoreip".into()];
                     words.extend(options::words(text).iter().map(|word| Value::from(word.as_str())));

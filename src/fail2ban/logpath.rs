@@ -34,7 +34,9 @@ pub fn glob(pattern: &str) -> Found {
     found
 }
 
-fn has_wildcard(text: &str) -> bool {
+/// Whether a path may mean several files.
+#[must_use]
+pub fn has_wildcard(text: &str) -> bool {
     text.contains(['*', '?', '['])
 }
 

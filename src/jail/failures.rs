@@ -126,6 +126,12 @@ impl Failures {
         self.touched = on.then(|| self.touched.take().unwrap_or_default());
     }
 
+    /// Whether [`Failures::take_changes`] has something to tell.
+    #[must_use]
+    pub fn has_changes(&self) -> bool {
+        self.touched.as_ref().is_some_and(|touched| !touched.is_empty())
+    }
+
     /// Counts one failure with this weight (from 1); the counter if it reached `maxretry`, which
     /// then starts anew.
     pub fn add(&mut self, ticket: Ticket, weight: u32, limits: &Limits) -> Option<Counter> {

@@ -1,8 +1,36 @@
 //! The daemon: connects all the parts.
+//!
+//! ```text
+//! run        starts and ends everything
+//! logs       threads that read and match          -> failures
+//! engine     one thread that counts and decides   -> effects: kernel, database, log, actions
+//! commands   what clients ask for                 setup, jail   what a jail was told, what runs
+//! socket     the clients                          native, own, guard   small questions
+//! ```
 
+pub mod commands;
+pub mod effects;
+pub mod engine;
+pub mod guard;
+pub mod jail;
 pub mod logging;
+pub mod logs;
+pub mod native;
 pub mod notify;
 pub mod own;
+pub mod random;
 pub mod run;
 pub mod setup;
 pub mod socket;
+
+use crate::filter::Clock;
+use crate::time::Time;
+
+/// The name in those messages that other programs look for.
+const NAME: &str = "Fail2ban";
+
+/// What time it is.
+fn clock() -> Clock {
+    let now = Time::from_micros(jiff::Timestamp::now().as_microsecond());
+    Clock { now, zone: jiff::tz::TimeZone::system() }
+}

@@ -23,7 +23,7 @@ pub struct LogPath {
 }
 
 /// Rules about whom not to count.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Ignore {
     /// Networks, names and other texts of `ignoreip` in their order.
     pub list: Vec<String>,
@@ -162,6 +162,17 @@ impl Setup {
             actions: Vec::new(),
             idle: false,
         }
+    }
+
+    /// Empties what a reload names anew: regexes, ignored addresses, journal matches, logs, actions.
+    pub fn forget_lists(&mut self) {
+        self.filter.failregex.clear();
+        self.filter.ignoreregex.clear();
+        self.ignore.list.clear();
+        self.ignore.set = AddressSet::default();
+        self.journalmatch.clear();
+        self.logs.clear();
+        self.actions.clear();
     }
 
     /// `set JAIL WORDS…`: changes a setting.

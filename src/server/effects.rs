@@ -1,0 +1,344 @@
+//! What follows from a failure or a decision: for the kernel, the database, the log, the actions.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::action;
+use crate::action::queue::Event as ActionEvent;
+use crate::address::Id;
+use crate::config::UseDns;
+use crate::fail2ban::arithmetic::Number;
+use crate::fail2ban::{database, time};
+use crate::filter::{Datum, Failure, Who};
+use crate::firewall::Change;
+use crate::jail::{self, Ban, Bans, Changed, Decision, Details, Grown, Past, Reason, Staleness, Verdict};
+use crate::state;
+use crate::time::Time;
+
+use super::engine::{Engine, causes};
+use super::jail::Act;
+use super::logging::{Level, shown};
+use super::logs::Tally;
+
+/// Odd times of a jail's lines are told of that often, in seconds.
+const TELL_ODD: f64 = 86_400.0;
+
+impl Engine {
+    /// A failure from a log.
+    pub(super) fn failure(&mut self, name: &Arc<str>, failure: Failure, now: Time) {
+        let Some(jail) = self.jails.get(name) else { return };
+        let id = match &failure.who {
+            Who::Id(id) => id.clone(),
+            Who::Name(host) => {
+                let text = format!("Unable to find a corresponding IP address for {}", shown(host));
+                if jail.setup.filter.usedns == UseDns::Warn {
+                    self.effects.line(Level::WARNING, "ipdns", text);
+                }
+                return;
+            }
+        };
+        match jail.counts.rules.check(&id) {
+            Verdict::Ignored(by) => {
+                let text = format!("[{name}] Ignore {} by {by}", shown(&id.to_string()));
+                self.effects.line(Level::INFO, "filter", text);
+            }
+            _ => self.count(name, jail::Ticket::new(failure, id, now), now),
+        }
+    }
+
+    /// Counts a failure of someone who is not ignored.
+    pub(super) fn count(&mut self, name: &Arc<str>, ticket: jail::Ticket, now: Time) {
+        let past = self.past(name, &ticket.id);
+        let Some(jail) = self.jails.get_mut(name) else { return };
+        let random = &mut self.random;
+        let mut moment = jail::Moment { now, random: &mut || random.draw() };
+        let decisions = jail.counts.failure(ticket, &past, &mut moment);
+        self.carry_out(name, decisions, now);
+        self.store_soon();
+    }
+
+    /// Earlier bans of someone, where that matters.
+    pub(super) fn past(&mut self, name: &Arc<str>, id: &Id) -> Past {
+        let Some(jail) = self.jails.get(name).filter(|jail| jail.counts.needs_past()) else { return Past::default() };
+        let everywhere = jail.counts.increment().overalljails;
+        let text = id.to_string();
+        // what is not yet stored counts as well
+        let pending = |change: &state::Change| match change {
+            state::Change::Ban(ban) => *ban.id == *text,
+            state::Change::Delete { id, .. } => **id == *text,
+            state::Change::DeleteAll(_) => true,
+            _ => false,
+        };
+        if self.effects.stored.iter().any(pending) {
+            self.effects.urgent = true;
+            self.settle();
+        }
+        let Some(state) = &self.state else { return Past::default() };
+        let here = state.history(&text, Some(name));
+        let all = if everywhere { state.history(&text, None) } else { Ok(None) };
+        match here.and_then(|here| Ok((here, all?))) {
+            Ok((here, all)) => Past { here: here.map(history), everywhere: all.map(history) },
+            Err(error) => {
+                self.effects.line(Level::ERROR, "database", causes(&error));
+                Past::default()
+            }
+        }
+    }
+
+    /// Turns decisions into effects.
+    pub(super) fn carry_out(&mut self, name: &Arc<str>, decisions: Vec<Decision>, now: Time) {
+        for decision in decisions {
+            match decision {
+                Decision::Found { id, time } => {
+                    let text = format!("[{name}] Found {} - {}", shown(&id.to_string()), self.logger.day_time(time));
+                    self.effects.line(Level::INFO, "filter", text);
+                }
+                Decision::Attempt { id, time } => {
+                    let text = format!("[{name}] Attempt {} - {}", shown(&id.to_string()), self.logger.day_time(time));
+                    self.effects.line(Level::INFO, "filter", text);
+                }
+                Decision::FoundBad { id, time, count, weight, limited, ban } => {
+                    let weight = if limited { weight.to_string() } else { format!("{weight}.0") };
+                    let ban = if ban { ", Ban" } else { "" };
+                    let (id, time) = (shown(&id.to_string()), self.logger.day_time(time));
+                    let text = format!("[{name}] Found {id}, bad - {time}, {count} # -> {weight}{ban}");
+                    self.effects.line(Level::INFO, "observer", text);
+                }
+                Decision::Ban { ban, grown, .. } => self.ban(name, &ban, grown, now),
+                Decision::Prolong(ban) => {
+                    let Some(jail) = self.jails.get(name) else { continue };
+                    let bantime = jail.counts.limits().bantime;
+                    let changes = jail.places().filter_map(|place| change(place, &ban, bantime, now));
+                    self.effects.kernel.extend(changes);
+                }
+                Decision::AlreadyBanned { id, age } => {
+                    let level = match Staleness::of(age) {
+                        Staleness::Usual => Level::DEBUG,
+                        Staleness::Odd => Level::NOTICE,
+                        Staleness::Bad => Level::WARNING,
+                    };
+                    self.effects.line(level, "actions", format!("[{name}] {} already banned", shown(&id.to_string())));
+                }
+                Decision::Expired(id) => {
+                    let text = format!("[{name}] Ignore {}, expired bantime", shown(&id.to_string()));
+                    self.effects.line(Level::INFO, "actions", text);
+                }
+                Decision::Unban { ban, reason } => self.unban(name, &ban, reason),
+            }
+        }
+    }
+
+    fn ban(&mut self, name: &Arc<str>, ban: &Ban, grown: Option<Grown>, now: Time) {
+        let id = shown(&ban.id.to_string());
+        if !ban.restored && ban.failures > 0 && self.guard.spares(&ban.id, now) {
+            if let Some(jail) = self.jails.get_mut(name) {
+                jail.counts.unban_all_of(std::slice::from_ref(&ban.id));
+            }
+            let text = format!(
+                "[{name}] {id} would be banned now, but somebody is logged in from there by SSH; the next time it is. \
+                 Add it to `ignoreip` if it is yours"
+            );
+            return self.effects.line(Level::WARNING, "actions", text);
+        }
+        let Some(jail) = self.jails.get(name) else { return };
+        let limits = jail.counts.limits();
+        let bantime = limits.bantime;
+        let places: Vec<Arc<str>> = jail.places().cloned().collect();
+        self.effects.kernel.extend(places.iter().filter_map(|place| change(place, ban, bantime, now)));
+        let known = grown.is_some_and(|grown| grown.known);
+        if !ban.restored && !known {
+            self.effects.stored.push(state::Change::Ban(state::Ban {
+                jail: name.clone(),
+                id: ban.id.to_string().into(),
+                time: ban.time,
+                bantime: ban.bantime(bantime),
+                count: ban.count,
+                data: database::encode(&kept(&ban.details, ban.failures), self.general.dbmaxmatches.max(0) as usize),
+            }));
+            self.effects.urgent = true;
+        }
+        if let Some(queue) = &jail.queue {
+            self.effects.actions.push((queue.clone(), ActionEvent::Ban(Arc::new(ticket(ban, bantime)))));
+        }
+        let word = if ban.restored || known { "Restore Ban" } else { "Ban" };
+        self.effects.line(Level::NOTICE, "actions", format!("[{name}] {word} {id}"));
+        if let Some(grown) = grown.filter(|grown| grown.increased) {
+            let (count, last) = (grown.history.count, self.logger.day_time(grown.history.time));
+            let (old, new) = (span(bantime), span(grown.bantime));
+            let text = format!("[{name}] IP {id} is bad: {count} # last {last} - incr {old} to {new}");
+            self.effects.line(Level::INFO, "observer", text);
+            let end = ban.end(bantime).map_or_else(|| "infinite".to_owned(), |end| self.logger.day_time(end));
+            let text = format!("[{name}] Increase Ban {id} ({} # {new} -> {end})", ban.count);
+            self.effects.line(Level::NOTICE, "observer", text);
+        }
+    }
+
+    fn unban(&mut self, name: &Arc<str>, ban: &Ban, reason: Reason) {
+        let Some(jail) = self.jails.get(name) else { return };
+        let bantime = jail.counts.limits().bantime;
+        if let Some(prefix) = jail::prefix_to_ban(&ban.id) {
+            let places = jail.places().cloned();
+            self.effects.kernel.extend(places.map(|jail| Change::Unban { jail, prefix }));
+        }
+        if let Some(queue) = &jail.queue {
+            self.effects.actions.push((queue.clone(), ActionEvent::Unban(Arc::new(ticket(ban, bantime)))));
+        }
+        if reason == Reason::Asked {
+            self.effects.urgent = true;
+        }
+        self.effects.line(Level::NOTICE, "actions", format!("[{name}] Unban {}", shown(&ban.id.to_string())));
+    }
+
+    /// Sends all bans to the kernel once more.
+    pub(super) fn send_all(&mut self) {
+        let now = super::clock().now;
+        for jail in self.jails.values() {
+            let bantime = jail.counts.limits().bantime;
+            for act in jail.acts.values() {
+                if let Act::Native { place, scope } = act {
+                    self.effects.kernel.push(Change::Jail { name: place.clone(), scope: scope.clone() });
+                    self.effects.kernel.extend(bans(place, jail.counts.bans(), bantime, now));
+                }
+            }
+        }
+    }
+
+    /// Counts lines that could not be decided, and tells of odd ones.
+    pub(super) fn tally(&mut self, name: &Arc<str>, path: &Path, tally: &Tally) {
+        let Some(jail) = self.jails.get_mut(name).filter(|_| !tally.is_empty()) else { return };
+        let unresolved = tally.cut + tally.steps;
+        jail.unresolved += unresolved;
+        let path = shown(&path.to_string_lossy());
+        if unresolved > 0 && !std::mem::replace(&mut jail.told_unresolved, true) {
+            let why = if tally.cut > 0 {
+                format!("it is longer than {} bytes and its beginning does not match", crate::line::MAX_LINE)
+            } else {
+                "a pattern with back-references needs too many steps for it".to_owned()
+            };
+            let line = tally.unresolved.as_deref().unwrap_or_default();
+            let text = format!(
+                "[{name}] a line of {path} could not be decided: {why}. It is not counted as a failure. `status {name}` \
+                 tells how many such lines there were. It begins: {}",
+                shown(line)
+            );
+            self.effects.line(Level::WARNING, "filter", text);
+        }
+        let now = super::clock().now;
+        if tally.old + tally.replaced > 0 && jail.told_odd.is_none_or(|told| !(0.0..TELL_ODD).contains(&(now - told))) {
+            jail.told_odd = Some(now);
+            let text = if tally.replaced > 0 {
+                format!(
+                    "[{name}] Detected a log entry with a time far from the current one in operation mode. This looks like a timing or zone problem; the current time is used"
+                )
+            } else {
+                let findtime = span(jail.counts.limits().findtime);
+                format!(
+                    "[{name}] Ignoring all log entries older than {findtime}; these are probably messages from before the last stop"
+                )
+            };
+            self.effects.line(Level::WARNING, "filter", text);
+            let line = shown(tally.odd.as_deref().unwrap_or_default());
+            let text = format!("[{name}] Please check a jail for a timing issue. Line with odd timestamp: {line}");
+            self.effects.line(Level::WARNING, "filter", text);
+        }
+    }
+}
+
+fn history(row: state::History) -> jail::History {
+    jail::History { count: row.count, time: row.time, bantime: row.bantime }
+}
+
+/// A length of time as Fail2Ban's messages have it.
+fn span(seconds: f64) -> String {
+    if seconds == jail::PERMANENT {
+        return "permanent".to_owned();
+    }
+    time::text(if seconds.fract() == 0.0 { Number::Int(seconds as i128) } else { Number::Float(seconds) })
+}
+
+/// A ban as the kernel gets it; `None` if it has no word for the identifier or the ban is over.
+fn change(place: &Arc<str>, ban: &Ban, bantime: f64, now: Time) -> Option<Change> {
+    let prefix = jail::prefix_to_ban(&ban.id)?;
+    let seconds = ban.end(bantime).map(|end| end - now);
+    // one that ends in this moment is over before the kernel could drop anything
+    if seconds.is_some_and(|seconds| seconds <= 0.0) {
+        return None;
+    }
+    Some(Change::Ban { jail: place.clone(), prefix, seconds })
+}
+
+/// All bans of a jail for one place of the firewall.
+pub(super) fn bans(place: &Arc<str>, bans: &Bans, bantime: f64, now: Time) -> impl Iterator<Item = Change> {
+    bans.iter().filter_map(move |ban| change(place, ban, bantime, now))
+}
+
+/// A ban as actions are told of it.
+pub(super) fn ticket(ban: &Ban, bantime: f64) -> action::Ticket {
+    let details = &ban.details;
+    let data = details.data.iter().map(|(name, datum)| (name.clone(), datum_text(datum))).collect();
+    let seconds = ban.time.as_f64();
+    action::Ticket {
+        id: ban.id.clone(),
+        address: details.address.clone(),
+        failures: ban.failures.into(),
+        time: if seconds.fract() == 0.0 { format!("{seconds:.1}") } else { seconds.to_string() },
+        bantime: ban.bantime(bantime) as i64,
+        bancount: ban.count,
+        restored: ban.restored,
+        matches: details.matches.iter().map(|matched| matched.line.clone()).collect(),
+        data,
+    }
+}
+
+fn datum_text(datum: &Datum) -> String {
+    let list = |texts: Vec<crate::control::Value>| crate::fail2ban::repr::repr(&crate::control::Value::List(texts));
+    match datum {
+        Datum::Text(text) => text.to_string(),
+        Datum::Set(texts) => list(texts.iter().map(|text| crate::control::Value::from(&**text)).collect()),
+        Datum::Tuple(texts) => list(
+            texts
+                .iter()
+                .map(|text| text.as_deref().map_or(crate::control::Value::None, crate::control::Value::from))
+                .collect(),
+        ),
+    }
+}
+
+/// Name under which the database keeps an address that differs from the identifier.
+const ADDRESS: &str = "ip";
+
+/// What is stored of a ban or a counter.
+pub(super) fn kept(details: &Details, failures: u32) -> database::Ticket {
+    let mut data = details.data.clone();
+    if let Some(address) = &details.address {
+        data.push((ADDRESS.into(), Datum::Text(address.to_string().into())));
+    }
+    database::Ticket { matches: details.matches.clone(), failures, data }
+}
+
+/// What was stored of a ban or a counter.
+pub(super) fn details(kept: database::Ticket) -> Details {
+    let mut data = kept.data;
+    let at = data.iter().position(|(name, _)| &**name == ADDRESS);
+    let address = at.and_then(|at| match data.remove(at).1 {
+        Datum::Text(text) => Some(Id::parse(&text)),
+        _ => None,
+    });
+    Details { matches: kept.matches, data, address }
+}
+
+/// A changed counter for the database.
+pub(super) fn counter(jail: &Arc<str>, change: Changed, maxmatches: usize) -> state::Change {
+    match change {
+        Changed::Set(counter) => state::Change::Failure(state::Failure {
+            jail: jail.clone(),
+            id: counter.id.to_string().into(),
+            first: counter.first,
+            last: counter.last,
+            retry: counter.retry,
+            failures: counter.failures,
+            data: database::encode(&kept(&counter.details, counter.failures), maxmatches),
+        }),
+        Changed::Gone(id) => state::Change::Forget { jail: jail.clone(), id: id.to_string().into() },
+    }
+}

@@ -1,0 +1,592 @@
+//! A jail of the daemon: what it was told, and what runs because of it.
+//!
+//! There is one way to a changed jail: a copy of its settings is changed, and
+//! [`Engine::adopt`] makes what runs agree with the copy. A reload and a single `set` are the same.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use indexmap::IndexMap;
+
+use crate::action::Properties;
+use crate::action::queue::{Event as ActionEvent, Queue, Severity};
+use crate::address::Id;
+use crate::config::settings::Compat;
+use crate::control::{Failure, FailureKind};
+use crate::fail2ban::{compile, database, date, increment, time};
+use crate::filter::record;
+use crate::firewall::{Change, Scope};
+use crate::jail::{self, Ban, Decision, Reason, Verdict};
+use crate::source::{Encoding, Method, Pattern, Position, Spec, Start};
+use crate::state;
+use crate::time::Time;
+
+use super::effects::ticket;
+use super::engine::{Engine, causes};
+use super::logging::{Level, shown};
+use super::logs;
+use super::setup::{LogPath, Setup};
+
+/// What becomes of the bans of a jail that goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leaving {
+    /// The server or the jail stops; a start restores the bans.
+    Stop,
+    /// The jail is made anew at once.
+    Restart,
+}
+
+/// How an action is carried out.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Act {
+    /// By ourselves, at this place of the firewall.
+    Native { place: Arc<str>, scope: Scope },
+    /// By its commands.
+    Commands(Properties),
+}
+
+/// A jail.
+#[derive(Debug)]
+pub struct Jail {
+    /// Its number.
+    pub(super) tag: u64,
+    /// What it was told.
+    pub(super) setup: Setup,
+    /// Whether it runs.
+    pub(super) started: bool,
+    /// Counters, bans, rules.
+    pub(super) counts: jail::Jail,
+    pub(super) filter: Option<Arc<record::Filter>>,
+    pub(super) acts: IndexMap<String, Act>,
+    /// For actions that are commands.
+    pub(super) queue: Option<Queue>,
+    /// How far each log was read.
+    pub(super) positions: HashMap<Arc<Path>, Position>,
+    /// Lines that could not be decided.
+    pub(super) unresolved: u64,
+    pub(super) told_unresolved: bool,
+    /// When odd times were last told of.
+    pub(super) told_odd: Option<Time>,
+}
+
+impl Jail {
+    pub(super) fn new(tag: u64, name: Arc<str>, backend: String) -> Jail {
+        Jail {
+            tag,
+            setup: Setup::new(name, backend),
+            started: false,
+            counts: jail::Jail::default(),
+            filter: None,
+            acts: IndexMap::new(),
+            queue: None,
+            positions: HashMap::new(),
+            unresolved: 0,
+            told_unresolved: false,
+            told_odd: None,
+        }
+    }
+
+    /// Places in the firewall.
+    pub(super) fn places(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.acts.values().filter_map(|act| match act {
+            Act::Native { place, .. } => Some(place),
+            Act::Commands(_) => None,
+        })
+    }
+
+    /// Files that are read.
+    pub(super) fn files(&self) -> Vec<String> {
+        let mut files: Vec<String> =
+            self.setup.logs.iter().map(|log| log.path.to_string_lossy().into_owned()).collect();
+        let mut more: Vec<String> = self.positions.keys().map(|path| path.to_string_lossy().into_owned()).collect();
+        more.retain(|path| !files.contains(path));
+        more.sort();
+        files.extend(more);
+        files
+    }
+}
+
+impl Engine {
+    /// Starts jails. All are announced to the kernel together with their stored bans, in one
+    /// transaction. What keeps single jails from starting is logged and returned; the others run.
+    pub(super) fn start_jails(&mut self, names: &[Arc<str>]) -> Result<(), Failure> {
+        let now = super::clock().now;
+        let mut first = Ok(());
+        let mut started = Vec::new();
+        for (name, compiled) in self.compile_all(names) {
+            match compiled.and_then(|filter| self.start_jail(&name, filter, now)) {
+                Ok(()) => started.push(name),
+                Err(failure) => {
+                    let text = super::setup::text(&failure.arguments.first().cloned().unwrap_or("unknown".into()));
+                    let text = format!("Jail '{name}' not started: {text}");
+                    self.effects.line(Level::ERROR, "jail", text);
+                    first = first.and(Err(failure));
+                }
+            }
+        }
+        self.settle();
+        for name in &started {
+            self.follow(name);
+            self.effects.line(Level::INFO, "jail", format!("Jail '{name}' started"));
+        }
+        self.settle();
+        first
+    }
+
+    /// Compiles the filters of jails, on all processors.
+    fn compile_all(&self, names: &[Arc<str>]) -> Vec<(Arc<str>, Result<record::Filter, Failure>)> {
+        let todo: Vec<(&Arc<str>, &crate::config::Filter)> = names
+            .iter()
+            .filter_map(|name| Some((name, self.jails.get(name).filter(|jail| !jail.started)?)))
+            .map(|(name, jail)| (name, &jail.setup.filter))
+            .collect();
+        let next = std::sync::atomic::AtomicUsize::new(0);
+        let work = || {
+            let mut done = Vec::new();
+            loop {
+                let index = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                let Some((_, filter)) = todo.get(index) else { return done };
+                done.push((index, compiled(filter)));
+            }
+        };
+        let threads = std::thread::available_parallelism().map_or(1, usize::from).min(todo.len());
+        let mut results: Vec<(usize, Result<record::Filter, Failure>)> = if threads < 2 {
+            work()
+        } else {
+            std::thread::scope(|scope| {
+                let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+                workers.into_iter().filter_map(|worker| worker.join().ok()).flatten().collect()
+            })
+        };
+        results.sort_by_key(|(index, _)| *index);
+        results.into_iter().map(|(index, result)| (todo[index].0.clone(), result)).collect()
+    }
+
+    fn start_jail(&mut self, name: &Arc<str>, filter: record::Filter, now: Time) -> Result<(), Failure> {
+        let own = self.own(now);
+        let Some(jail) = self.jails.get_mut(name) else { return Err(unknown(name)) };
+        if jail.setup.backend.starts_with("systemd") {
+            return Err(Failure::new(
+                FailureKind::Runtime,
+                "its backend is systemd, and the journal is not read yet; set `logpath` to a file and `backend = auto`",
+            ));
+        }
+        if jail.setup.logs.is_empty() {
+            return Err(Failure::new(FailureKind::Runtime, "it has no log file; set `logpath` to an existing file"));
+        }
+        jail.filter = Some(Arc::new(filter));
+        jail.started = true;
+        jail.counts.set_limits(jail.setup.limits.clone());
+        jail.counts.rules = rules(&jail.setup);
+        jail.counts.rules.set_own(own);
+        jail.counts.failures.track_changes(self.state.is_some());
+        self.set_increment(name);
+        self.begin_actions(name);
+        self.effects.stored.push(state::Change::Jail { name: name.clone(), enabled: true });
+        self.restore(name, now);
+        Ok(())
+    }
+
+    fn set_increment(&mut self, name: &Arc<str>) {
+        let Some(jail) = self.jails.get_mut(name) else { return };
+        match increment::increment(&jail.setup.increment) {
+            Ok(mut increment) => {
+                if increment.enabled && self.state.is_none() {
+                    let text = "ban time increment is not available as long jail database is not set";
+                    self.effects.line(Level::WARNING, "jail", format!("[{name}] {text}"));
+                    increment.enabled = false;
+                }
+                jail.counts.set_increment(increment);
+            }
+            Err(error) => self.effects.line(Level::ERROR, "jail", format!("[{name}] {error}")),
+        }
+    }
+
+    /// Sets up the actions of a jail that starts.
+    fn begin_actions(&mut self, name: &Arc<str>) {
+        let acts = self.acts_of(name);
+        let Some(jail) = self.jails.get_mut(name) else { return };
+        let mut commands = false;
+        for (action, act) in acts {
+            match &act {
+                Act::Native { place, scope } => {
+                    self.effects.kernel.push(Change::Jail { name: place.clone(), scope: scope.clone() });
+                }
+                Act::Commands(properties) => {
+                    if self.options.dry_run {
+                        let text = format!("[{name}] dry run: action '{action}' is not run");
+                        self.effects.line(Level::NOTICE, "actions", text);
+                        jail.acts.insert(action, act);
+                        continue;
+                    }
+                    let queue = jail.queue.get_or_insert_with(|| {
+                        let logger = self.logger.clone();
+                        let report = move |severity, text: String| logger.log(level(severity), "utils", &text);
+                        Queue::start(&self.runtime, name.clone(), Arc::new(report))
+                    });
+                    let event = add(&action, properties, false);
+                    self.effects.actions.push((queue.clone(), event));
+                    commands = true;
+                }
+            }
+            jail.acts.insert(action, act);
+        }
+        if let (true, Some(queue)) = (commands, &jail.queue) {
+            self.effects.actions.push((queue.clone(), ActionEvent::Start));
+        }
+    }
+
+    /// How each action of a jail is carried out.
+    fn acts_of(&self, name: &Arc<str>) -> Vec<(String, Act)> {
+        let Some(jail) = self.jails.get(name) else { return Vec::new() };
+        let mut places = 0;
+        let native = self.options.native_actions;
+        jail.setup
+            .actions
+            .iter()
+            .map(|(action, properties)| {
+                let act = match super::native::scope(properties, native) {
+                    Some(scope) => {
+                        places += 1;
+                        let place = if places == 1 { name.clone() } else { format!("{name}/{action}").into() };
+                        Act::Native { place, scope }
+                    }
+                    None => Act::Commands(properties.clone()),
+                };
+                (action.clone(), act)
+            })
+            .collect()
+    }
+
+    /// Bans and counters from before a restart.
+    fn restore(&mut self, name: &Arc<str>, now: Time) {
+        let (Some(state), Some(jail)) = (&self.state, self.jails.get_mut(name)) else { return };
+        let limits = jail.counts.limits().clone();
+        let options = jail.counts.increment();
+        let which = state::Restore {
+            jail: name,
+            now,
+            bantime: limits.bantime,
+            increment: options.enabled.then(|| options.maxtime.unwrap_or(jail::PERMANENT)),
+        };
+        let (bans, counters) = match state.restorable(&which).and_then(|bans| Ok((bans, state.failures(name)?))) {
+            Ok(found) => found,
+            Err(error) => {
+                let text = format!("[{name}] earlier bans cannot be restored: {}", causes(&error));
+                return self.effects.line(Level::ERROR, "database", text);
+            }
+        };
+        for counter in counters {
+            let kept = database::decode(&counter.data);
+            jail.counts.failures.load(jail::Counter {
+                id: Id::parse(&counter.id),
+                first: counter.first,
+                last: counter.last,
+                retry: counter.retry,
+                failures: counter.failures,
+                details: super::effects::details(kept),
+            });
+        }
+        let mut decisions = Vec::new();
+        for row in bans {
+            let id = Id::parse(&row.id);
+            if let Verdict::Ignored(by) = jail.counts.rules.check(&id) {
+                let text = format!("[{name}] Ignore {} by {by}", shown(&id.to_string()));
+                self.effects.line(Level::INFO, "filter", text);
+                continue;
+            }
+            let mut kept = database::decode(&row.data);
+            let surplus = kept.matches.len().saturating_sub(limits.maxmatches as usize);
+            kept.matches.drain(..surplus);
+            let failures = kept.failures;
+            let ban = Ban {
+                own: Some(row.bantime),
+                count: row.count,
+                failures,
+                details: Arc::new(super::effects::details(kept)),
+                ..Ban::new(id, row.time)
+            };
+            decisions.extend(jail.counts.restore(ban, now));
+        }
+        self.carry_out(name, decisions, now);
+    }
+
+    /// Begins to read the logs of a jail that has started.
+    fn follow(&mut self, name: &Arc<str>) {
+        let saved = self.saved_positions(name);
+        let Some(jail) = self.jails.get(name) else { return };
+        let Some(filter) = jail.filter.clone() else { return };
+        let keep_prefix_values = self.options.compat == Compat::V1_1;
+        let findtime = jail.counts.limits().findtime;
+        self.logs.set_jail(jail.tag, logs::Jail { filter, findtime, keep_prefix_values });
+        for log in jail.setup.logs.clone() {
+            self.follow_log(name, &log, &saved);
+        }
+        let Some(jail) = self.jails.get(name) else { return };
+        let (tag, method, encoding) = (jail.tag, method(&jail.setup), encoding(&jail.setup));
+        for glob in self.patterns.get(&**name).cloned().unwrap_or_default() {
+            let pattern = Pattern::Glob(PathBuf::from(glob));
+            let spec = Spec { pattern, encoding, start: Start::Head, saved: saved.clone() };
+            self.report_logs(name, tag, method, spec);
+        }
+    }
+
+    fn follow_log(&mut self, name: &Arc<str>, log: &LogPath, saved: &HashMap<PathBuf, Position>) {
+        let Some(jail) = self.jails.get(name) else { return };
+        let start = if log.tail { Start::Tail } else { Start::Head };
+        let spec = Spec {
+            pattern: Pattern::Path(log.path.clone()),
+            encoding: encoding(&jail.setup),
+            start,
+            saved: saved.clone(),
+        };
+        self.report_logs(name, jail.tag, method(&jail.setup), spec);
+    }
+
+    fn report_logs(&mut self, name: &str, tag: u64, method: Method, spec: Spec) {
+        if let Err(error) = self.logs.add(tag, method, spec) {
+            self.effects.line(Level::ERROR, "filter", format!("[{name}] logs cannot be followed: {error}"));
+        }
+    }
+
+    /// Where to go on in the logs of a jail: as this process knows, else as the database says.
+    fn saved_positions(&mut self, name: &Arc<str>) -> HashMap<PathBuf, Position> {
+        let mut saved = HashMap::new();
+        if let Some(state) = &self.state {
+            match state.positions(name) {
+                Ok(rows) => {
+                    saved.extend(rows.into_iter().map(|row| {
+                        (row.path, Position { inode: row.inode, hash: row.hash.into(), offset: row.offset })
+                    }));
+                }
+                Err(error) => {
+                    let text = format!("[{name}] positions cannot be read, logs are read anew: {}", causes(&error));
+                    self.effects.line(Level::ERROR, "database", text);
+                }
+            }
+        }
+        if let Some(jail) = self.jails.get(name) {
+            saved.extend(jail.positions.iter().map(|(path, position)| (path.to_path_buf(), position.clone())));
+        }
+        saved
+    }
+
+    /// Makes a jail agree with new settings of it.
+    ///
+    /// # Errors
+    /// The new filter cannot be compiled; the jail stays as it was.
+    pub(super) fn adopt(&mut self, name: &Arc<str>, new: Setup) -> Result<(), Failure> {
+        let now = super::clock().now;
+        let own = self.own(now);
+        let Some(jail) = self.jails.get_mut(name) else { return Err(unknown(name)) };
+        let changed = new.filter != jail.setup.filter;
+        let fresh = if changed { Some(compiled(&new.filter)?) } else { None };
+        let old = std::mem::replace(&mut jail.setup, new);
+        if !jail.started {
+            return Ok(());
+        }
+        jail.counts.set_limits(jail.setup.limits.clone());
+        if jail.setup.ignore != old.ignore {
+            jail.counts.rules = rules(&jail.setup);
+            jail.counts.rules.set_own(own);
+        }
+        let new_increment = jail.setup.increment != old.increment;
+        if let Some(filter) = fresh {
+            jail.filter = Some(Arc::new(filter));
+        }
+        if changed || jail.setup.limits.findtime != old.limits.findtime {
+            let keep_prefix_values = self.options.compat == Compat::V1_1;
+            if let Some(filter) = jail.filter.clone() {
+                let findtime = jail.setup.limits.findtime;
+                self.logs.set_jail(jail.tag, logs::Jail { filter, findtime, keep_prefix_values });
+            }
+        }
+        let idle = (old.idle, jail.setup.idle);
+        if new_increment {
+            self.set_increment(name);
+        }
+        self.adopt_actions(name);
+        match idle {
+            (false, true) => {
+                if let Some(jail) = self.jails.get(name) {
+                    self.logs.remove_all(jail.tag);
+                }
+            }
+            (true, false) => self.follow(name),
+            (true, true) => {}
+            (false, false) => self.adopt_logs(name, &old),
+        }
+        Ok(())
+    }
+
+    fn adopt_logs(&mut self, name: &Arc<str>, old: &Setup) {
+        let saved = self.saved_positions(name);
+        let Some(jail) = self.jails.get_mut(name) else { return };
+        let again = encoding(old) != encoding(&jail.setup);
+        for log in &old.logs {
+            if again || !jail.setup.logs.iter().any(|new| new.path == log.path) {
+                self.logs.remove(jail.tag, &Pattern::Path(log.path.clone()));
+            }
+            if !jail.setup.logs.iter().any(|new| new.path == log.path) {
+                jail.positions.retain(|path, _| **path != *log.path);
+                let text = format!("Removed logfile: '{}'", shown(&log.path.to_string_lossy()));
+                self.effects.line(Level::INFO, "filter", text);
+            }
+        }
+        for log in jail.setup.logs.clone() {
+            if again || !old.logs.iter().any(|known| known.path == log.path) {
+                self.follow_log(name, &log, &saved);
+            }
+        }
+    }
+
+    /// Makes the running actions agree with the settings.
+    fn adopt_actions(&mut self, name: &Arc<str>) {
+        let new: IndexMap<String, Act> = self.acts_of(name).into_iter().collect();
+        let now = super::clock().now;
+        let Some(jail) = self.jails.get_mut(name) else { return };
+        if new == jail.acts {
+            return;
+        }
+        let bantime = jail.counts.limits().bantime;
+        let tickets: Vec<_> = jail.counts.bans().iter().map(|ban| Arc::new(ticket(ban, bantime))).collect();
+        // places first: one that is free may be given to another action at once
+        for (action, act) in &jail.acts {
+            match (act, new.get(action)) {
+                (Act::Native { place, .. }, kept) if !matches!(kept, Some(Act::Native { place: same, .. }) if same == place) =>
+                {
+                    self.effects.kernel.push(Change::RemoveJail(place.clone()));
+                }
+                (Act::Commands(_), kept) if !matches!(kept, Some(Act::Commands(_))) => {
+                    if let Some(queue) = &jail.queue {
+                        let event = ActionEvent::Remove { name: action.clone(), bans: tickets.clone() };
+                        self.effects.actions.push((queue.clone(), event));
+                    }
+                }
+                _ => {}
+            }
+        }
+        for (action, act) in &new {
+            match (act, jail.acts.get(action)) {
+                (Act::Native { place, scope }, before) => {
+                    if before == Some(act) {
+                        continue;
+                    }
+                    self.effects.kernel.push(Change::Jail { name: place.clone(), scope: scope.clone() });
+                    if !matches!(before, Some(Act::Native { place: same, .. }) if same == place) {
+                        self.effects.kernel.extend(super::effects::bans(place, jail.counts.bans(), bantime, now));
+                    }
+                }
+                (Act::Commands(_), _) if self.options.dry_run => {}
+                (Act::Commands(properties), Some(Act::Commands(before))) => {
+                    if let Some(queue) = jail.queue.as_ref().filter(|_| before != properties) {
+                        let event = ActionEvent::Change {
+                            name: action.clone(),
+                            properties: properties.clone(),
+                            timeout: timeout(properties),
+                        };
+                        self.effects.actions.push((queue.clone(), event));
+                    }
+                }
+                (Act::Commands(properties), _) => {
+                    let queue = jail.queue.get_or_insert_with(|| {
+                        let logger = self.logger.clone();
+                        let report = move |severity, text: String| logger.log(level(severity), "utils", &text);
+                        Queue::start(&self.runtime, name.clone(), Arc::new(report))
+                    });
+                    self.effects.actions.push((queue.clone(), add(action, properties, true)));
+                }
+            }
+        }
+        jail.acts = new;
+    }
+
+    /// Ends a jail: its logs are left, its bans lifted; their history stays.
+    pub(super) fn stop_jail(&mut self, name: &Arc<str>, leaving: Leaving) {
+        let Some(jail) = self.jails.get_mut(name) else { return };
+        if !jail.started {
+            return;
+        }
+        jail.started = false;
+        self.logs.remove_all(jail.tag);
+        let decisions = jail.counts.flush(Reason::Stop);
+        let bantime = jail.counts.limits().bantime;
+        let bans = decisions.iter().filter_map(|decision| match decision {
+            Decision::Unban { ban, .. } => Some(Arc::new(ticket(ban, bantime))),
+            _ => None,
+        });
+        if let Some(queue) = jail.queue.take() {
+            let (done, ended) = tokio::sync::oneshot::channel();
+            self.effects.actions.push((queue.clone(), ActionEvent::Flush(bans.collect())));
+            self.effects.actions.push((queue, ActionEvent::Stop(done)));
+            self.endings.push(ended);
+        }
+        self.effects.kernel.extend(jail.places().map(|place| Change::RemoveJail(place.clone())));
+        jail.acts.clear();
+        let word = if self.options.compat == Compat::V1_1 { "Repeal Ban" } else { "Unban" };
+        for decision in decisions {
+            if let Decision::Unban { ban, .. } = decision {
+                let text = format!("[{name}] {word} {}", shown(&ban.id.to_string()));
+                self.effects.line(Level::NOTICE, "actions", text);
+            }
+        }
+        if leaving == Leaving::Stop {
+            self.effects.stored.push(state::Change::Jail { name: name.clone(), enabled: false });
+        }
+        self.effects.urgent = true;
+        self.effects.line(Level::INFO, "jail", format!("Jail '{name}' stopped"));
+    }
+}
+
+/// The filter of a jail, or what is wrong with it.
+pub(super) fn compiled(filter: &crate::config::Filter) -> Result<record::Filter, Failure> {
+    let clock = super::clock();
+    let year = clock.zone.to_datetime(jiff::Timestamp::now()).year();
+    let options = date::Options::server(u16::try_from(year).unwrap_or(1970));
+    compile::compile(filter, options).map_err(|errors| {
+        let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        Failure::new(FailureKind::Regex, texts.join("; "))
+    })
+}
+
+fn unknown(name: &str) -> Failure {
+    Failure::new(FailureKind::UnknownJail, name)
+}
+
+/// Whom a jail ignores.
+fn rules(setup: &Setup) -> jail::Rules {
+    let mut rules = jail::Rules::default();
+    rules.ignoreself = setup.ignore.own;
+    rules.command = !setup.ignore.command.is_empty();
+    for entry in &setup.ignore.list {
+        rules.add(entry);
+    }
+    rules
+}
+
+fn method(setup: &Setup) -> Method {
+    if setup.backend.starts_with("polling") { Method::Polling } else { Method::Inotify }
+}
+
+fn encoding(setup: &Setup) -> Encoding {
+    Encoding::from_name(&setup.filter.logencoding).unwrap_or(Encoding::Unchanged)
+}
+
+fn add(name: &str, properties: &Properties, start: bool) -> ActionEvent {
+    ActionEvent::Add { name: name.to_owned(), properties: properties.clone(), timeout: timeout(properties), start }
+}
+
+/// Limit of an action's commands in seconds.
+fn timeout(properties: &Properties) -> Option<f64> {
+    time::seconds(properties.get("timeout")?).ok().map(|number| number.as_f64())
+}
+
+fn level(severity: Severity) -> Level {
+    match severity {
+        Severity::Debug => Level::DEBUG,
+        Severity::Info => Level::INFO,
+        Severity::Error => Level::ERROR,
+        Severity::Critical => Level::CRITICAL,
+    }
+}

@@ -1,0 +1,418 @@
+//! Threads that follow logs and find failures in them.
+//!
+//! There are at most as many as processors, started when they are needed; a directory belongs
+//! to one of them, so that jails that read the same log share one reading. What is found goes
+//! to the engine in batches together with the position behind it. A thread may be
+//! [`ROOM`] batches ahead, then it waits: the log is on the disk, nothing is lost.
+
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::filter::exact::Cache;
+use crate::filter::{Clock, Failure, Unresolved, date, record};
+use crate::line::Block;
+use crate::source::{Delivery, Follower, Handler, Member, Method, Note, Opened, Pattern, Position, Spec, Waker};
+use crate::time::Time;
+
+use super::engine::Event;
+
+/// Batches of a thread that the engine has not dealt with yet.
+const ROOM: usize = 16;
+/// How long positions are kept back that no failure goes with.
+const DIRTY: Duration = Duration::from_millis(500);
+/// A thread that is woken more often than [`WAKES`] times in [`QUIET`] waits so long before it reads
+/// on: reading single lines as they come costs many times what reading them together does.
+const GATHER: Duration = Duration::from_millis(8);
+/// See [`GATHER`].
+const WAKES: u32 = 25;
+/// See [`GATHER`].
+const QUIET: Duration = Duration::from_millis(250);
+
+/// What a jail wants of its lines.
+#[derive(Clone, Debug)]
+pub struct Jail {
+    /// The compiled filter.
+    pub filter: Arc<record::Filter>,
+    /// Lines of the past that are older than so many seconds do not count.
+    pub findtime: f64,
+    /// See [`record::Options::keep_prefix_values`].
+    pub keep_prefix_values: bool,
+}
+
+/// What was found in some lines.
+#[derive(Debug)]
+pub struct Batch {
+    /// The log.
+    pub path: Arc<Path>,
+    /// Behind the lines.
+    pub position: Position,
+    /// When they were read.
+    pub now: Time,
+    /// What each jail found.
+    pub found: Vec<Found>,
+    /// Lets the thread go on when it is dropped.
+    _room: Permit,
+}
+
+/// What one jail found.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// The jail's number.
+    pub tag: u64,
+    /// Failures in the order of the lines.
+    pub failures: Vec<Failure>,
+    /// The rest.
+    pub tally: Tally,
+}
+
+/// Lines that an administrator may want to know of, counted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Lines that were too long and whose beginning does not match.
+    pub cut: u64,
+    /// Lines that a pattern with back-references could not decide within its steps.
+    pub steps: u64,
+    /// Lines that were too old.
+    pub old: u64,
+    /// Lines whose time was too far from now.
+    pub replaced: u64,
+    /// The beginning of the first line with a time of that kind.
+    pub odd: Option<Box<str>>,
+    /// The beginning of the first line that could not be decided.
+    pub unresolved: Option<Box<str>>,
+}
+
+impl Tally {
+    /// Whether there is nothing to tell.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.cut + self.steps + self.old + self.replaced == 0
+    }
+}
+
+/// How far a jail has read a log.
+#[derive(Clone, Debug)]
+pub struct Read {
+    /// The jail's number.
+    pub tag: u64,
+    /// The log.
+    pub path: Arc<Path>,
+    /// How far.
+    pub position: Position,
+}
+
+enum Order {
+    Jail(u64, Jail),
+    Add(u64, Spec),
+    Remove(u64, Pattern),
+    RemoveAll(u64),
+    Stop,
+}
+
+/// The threads.
+pub struct Logs {
+    events: Sender<Event>,
+    /// By number; the last one polls.
+    threads: Vec<Option<Running>>,
+    jails: HashMap<u64, Jail>,
+}
+
+struct Running {
+    orders: Sender<Order>,
+    waker: Waker,
+    thread: std::thread::JoinHandle<()>,
+}
+
+impl std::fmt::Debug for Logs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Logs").field("jails", &self.jails).finish_non_exhaustive()
+    }
+}
+
+impl Logs {
+    /// No thread yet. Findings go to `events`.
+    #[must_use]
+    pub fn new(events: Sender<Event>) -> Logs {
+        let count = std::thread::available_parallelism().map_or(1, usize::from).min(16);
+        Logs { events, threads: (0..=count).map(|_| None).collect(), jails: HashMap::new() }
+    }
+
+    /// A jail, or new settings of it; takes effect with the next block.
+    pub fn set_jail(&mut self, tag: u64, jail: Jail) {
+        self.tell_all(|| Order::Jail(tag, jail.clone()));
+        self.jails.insert(tag, jail);
+    }
+
+    /// Follows logs for a jail.
+    ///
+    /// # Errors
+    /// No thread can be started.
+    pub fn add(&mut self, tag: u64, method: Method, spec: Spec) -> std::io::Result<()> {
+        let number = match method {
+            Method::Polling => self.threads.len() - 1,
+            Method::Inotify => place(&spec.pattern, self.threads.len() - 1),
+        };
+        self.thread(number, method)?.tell(Order::Add(tag, spec));
+        Ok(())
+    }
+
+    /// No longer follows a pattern for a jail.
+    pub fn remove(&self, tag: u64, pattern: &Pattern) {
+        self.tell_all(|| Order::Remove(tag, pattern.clone()));
+    }
+
+    /// Forgets a jail; [`Event::Left`] tells when the last thing was found for it.
+    pub fn remove_all(&mut self, tag: u64) {
+        self.jails.remove(&tag);
+        self.tell_all(|| Order::RemoveAll(tag));
+    }
+
+    /// Ends all threads and waits until what they read has been sent.
+    pub fn stop(&mut self) {
+        let running: Vec<Running> = self.threads.iter_mut().filter_map(Option::take).collect();
+        for thread in &running {
+            thread.tell(Order::Stop);
+        }
+        for thread in running {
+            // a thread that panicked has nothing more to send
+            let _ = thread.thread.join();
+        }
+    }
+
+    fn tell_all(&self, order: impl Fn() -> Order) {
+        for running in self.threads.iter().flatten() {
+            running.tell(order());
+        }
+    }
+
+    fn thread(&mut self, number: usize, method: Method) -> std::io::Result<&Running> {
+        if self.threads[number].is_none() {
+            let follower = Follower::new(method)?;
+            let waker = follower.waker();
+            let (orders, receiver) = channel();
+            let mut worker = Worker {
+                events: self.events.clone(),
+                jails: self.jails.clone(),
+                states: HashMap::new(),
+                cache: Cache::default(),
+                room: Arc::default(),
+                dirty: HashMap::new(),
+                dirty_since: None,
+            };
+            let thread = std::thread::Builder::new()
+                .name(format!("sk/log{number}"))
+                .spawn(move || worker.work(follower, &receiver))?;
+            self.threads[number] = Some(Running { orders, waker, thread });
+        }
+        self.threads[number].as_ref().ok_or_else(|| std::io::Error::other("no thread"))
+    }
+}
+
+impl Running {
+    fn tell(&self, order: Order) {
+        // fails only if the thread is gone; its end has been logged
+        let _ = self.orders.send(order);
+        self.waker.wake();
+    }
+}
+
+/// Which thread follows a pattern: that of its directory.
+fn place(pattern: &Pattern, count: usize) -> usize {
+    let (Pattern::Path(path) | Pattern::Glob(path)) = pattern;
+    let directory: PathBuf = path
+        .parent()
+        .into_iter()
+        .flat_map(Path::components)
+        .take_while(|part| !part.as_os_str().as_encoded_bytes().iter().any(|byte| b"*?[".contains(byte)))
+        .collect();
+    let mut hasher = DefaultHasher::new();
+    directory.hash(&mut hasher);
+    (hasher.finish() % count.max(1) as u64) as usize
+}
+
+/// Counts the batches on their way.
+#[derive(Debug, Default)]
+struct Room {
+    taken: Mutex<usize>,
+    freed: Condvar,
+}
+
+#[derive(Debug)]
+struct Permit(Arc<Room>);
+
+impl Permit {
+    /// Waits for room.
+    fn get(room: &Arc<Room>) -> Permit {
+        let taken = room.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut taken = room.freed.wait_while(taken, |taken| *taken >= ROOM).unwrap_or_else(PoisonError::into_inner);
+        *taken += 1;
+        Permit(room.clone())
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        *self.0.taken.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        self.0.freed.notify_one();
+    }
+}
+
+/// What a thread knows.
+struct Worker {
+    events: Sender<Event>,
+    jails: HashMap<u64, Jail>,
+    states: HashMap<(u64, Arc<Path>), record::State>,
+    cache: Cache,
+    room: Arc<Room>,
+    /// Positions that were not sent yet.
+    dirty: HashMap<Arc<Path>, (Vec<u64>, Position)>,
+    dirty_since: Option<Instant>,
+}
+
+impl Worker {
+    fn work(&mut self, mut follower: Follower, orders: &Receiver<Order>) {
+        let (mut since, mut wakes) = (Instant::now(), 0);
+        loop {
+            for order in orders.try_iter() {
+                match order {
+                    Order::Jail(tag, jail) => _ = self.jails.insert(tag, jail),
+                    Order::Add(tag, spec) => _ = follower.add(tag, spec),
+                    Order::Remove(tag, pattern) => _ = follower.remove(tag, &pattern),
+                    Order::RemoveAll(tag) => {
+                        follower.remove_all(tag);
+                        self.send_positions();
+                        self.jails.remove(&tag);
+                        self.states.retain(|(owner, _), _| *owner != tag);
+                    }
+                    Order::Stop => return self.send_positions(),
+                }
+            }
+            if follower.is_ready() {
+                follower.turn(self);
+                continue;
+            }
+            if self.dirty_since.is_some_and(|since| since.elapsed() >= DIRTY) {
+                self.send_positions();
+            }
+            let timeout = self.dirty_since.map(|since| DIRTY.saturating_sub(since.elapsed()));
+            let waited = follower.wait(timeout);
+            if let Err(error) = waited {
+                let text = format!("cannot wait for logs: {error}; trying again");
+                let _ = self.events.send(Event::Trouble(text));
+                std::thread::sleep(Duration::from_secs(1));
+            }
+            if since.elapsed() > QUIET {
+                (since, wakes) = (Instant::now(), 0);
+            }
+            wakes += 1;
+            if wakes > WAKES {
+                std::thread::sleep(GATHER);
+            }
+        }
+    }
+
+    fn send_positions(&mut self) {
+        self.dirty_since = None;
+        if self.dirty.is_empty() {
+            return;
+        }
+        let mut read = Vec::new();
+        for (path, (tags, position)) in self.dirty.drain() {
+            read.extend(tags.into_iter().map(|tag| Read { tag, path: path.clone(), position: position.clone() }));
+        }
+        // the engine is gone only when all ends
+        let _ = self.events.send(Event::Positions(read));
+    }
+
+    /// Judges all lines of a block for one jail.
+    fn judge(&mut self, path: &Arc<Path>, member: Member, block: &Block<'_>, clock: &Clock) -> Option<Found> {
+        let jail = self.jails.get(&member.tag)?;
+        let state = self.states.entry((member.tag, path.clone())).or_default();
+        let options = record::Options {
+            in_operation: member.in_operation,
+            findtime: Some(jail.findtime),
+            keep_prefix_values: jail.keep_prefix_values,
+        };
+        let mut found = Found { tag: member.tag, ..Found::default() };
+        for line in block.bytes.split_inclusive(|byte| *byte == b'\n') {
+            let end = line.iter().rposition(|byte| !matches!(byte, b'\n' | b'\r')).map_or(0, |at| at + 1);
+            let text = String::from_utf8_lossy(&line[..end]);
+            let before = found.failures.len();
+            let verdict = jail.filter.line(state, &mut self.cache, &text, clock, options, &mut found.failures);
+            let tally = &mut found.tally;
+            tally.old += u64::from(verdict.old);
+            tally.replaced += u64::from(verdict.replaced);
+            if (verdict.old || verdict.replaced) && tally.odd.is_none() {
+                tally.odd = Some(beginning(&text));
+            }
+            let cut = block.cut && before == found.failures.len();
+            let steps = verdict.unresolved == Some(Unresolved::Steps);
+            tally.cut += u64::from(cut);
+            tally.steps += u64::from(steps);
+            if (cut || steps) && tally.unresolved.is_none() {
+                tally.unresolved = Some(beginning(&text));
+            }
+        }
+        Some(found)
+    }
+}
+
+/// So much of a line as a message shows.
+fn beginning(line: &str) -> Box<str> {
+    line.chars().take(120).collect::<String>().into()
+}
+
+impl Handler for Worker {
+    fn opened(&mut self, tag: u64, log: &mut Opened<'_>) {
+        if let Some(jail) = self.jails.get(&tag)
+            && !log.tail
+        {
+            let clock = super::clock();
+            let (dates, cache) = (&jail.filter.dates, &mut self.cache);
+            let mut learnt = date::State::default();
+            let time_of = |line: &[u8]| {
+                let text = String::from_utf8_lossy(line);
+                let found = dates.find(&mut learnt, cache, &text, clock.now).filter(|found| found.start < found.end)?;
+                dates.value(cache, &text, found, &clock)
+            };
+            if let Err(error) = log.search(clock.now - jail.findtime, time_of) {
+                let _ = self.events.send(Event::Trouble(format!("{}: {error}", log.path.display())));
+            }
+        }
+        let read = Read { tag, path: log.path.into(), position: log.position.clone() };
+        let _ = self.events.send(Event::Opened(read));
+    }
+
+    fn block(&mut self, delivery: &Delivery<'_>) {
+        let clock = super::clock();
+        let found: Vec<Found> = delivery
+            .members
+            .iter()
+            .filter_map(|member| self.judge(delivery.path, *member, &delivery.block, &clock))
+            .collect();
+        if found.iter().all(|found| found.failures.is_empty() && found.tally.is_empty()) {
+            let tags = delivery.members.iter().map(|member| member.tag).collect();
+            self.dirty.insert(delivery.path.clone(), (tags, delivery.position.clone()));
+            self.dirty_since.get_or_insert_with(Instant::now);
+            return;
+        }
+        self.dirty.remove(delivery.path);
+        let batch = Batch {
+            path: delivery.path.clone(),
+            position: delivery.position.clone(),
+            now: clock.now,
+            found,
+            _room: Permit::get(&self.room),
+        };
+        let _ = self.events.send(Event::Batch(batch));
+    }
+
+    fn note(&mut self, members: &[Member], path: &Path, note: Note) {
+        let tags = members.iter().map(|member| member.tag).collect();
+        let _ = self.events.send(Event::Note { tags, path: path.to_owned(), note });
+    }
+}
