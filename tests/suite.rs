@@ -7,5 +7,6 @@ mod compat;
 mod daemon;
 mod firewall;
 mod harness;
+mod questions;
 mod source;
 mod state;

@@ -18,6 +18,7 @@ pub mod logs;
 pub mod native;
 pub mod notify;
 pub mod own;
+pub mod questions;
 pub mod random;
 pub mod run;
 pub mod setup;

@@ -60,7 +60,7 @@ impl Net {
         need("ip", "iproute2");
         need("nft", "nftables");
         // Root needs no user namespace, and keeps all users that way; others become root in one.
-        let user = if rustix::process::geteuid().is_root() { "-n" } else { "-Urn" };
+        let user = if rustix::process::geteuid().is_root() { "-nm" } else { "-Urnm" };
         let output = Command::new("unshare")
             .args([user, "--"])
             .arg(std::env::current_exe().unwrap())
