@@ -134,7 +134,7 @@ pub fn expected(string: &[u8]) -> f64 {
 }
 
 /// Sorted, without repetition, without strings that contain another one.
-fn minimize(strings: &mut Strings) {
+pub(super) fn minimize(strings: &mut Strings) {
     strings.sort();
     strings.dedup();
     let all = strings.clone();
@@ -178,7 +178,10 @@ impl Extraction {
                         }
                         None => {
                             run.finish(sets);
-                            self.collect(part, sets);
+                            // Nothing more is known of a single character.
+                            if !matches!(part, Node::Char(_) | Node::Class(_)) {
+                                self.collect(part, sets);
+                            }
                         }
                     }
                     if let Node::Look { .. } = part {

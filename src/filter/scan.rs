@@ -1,1 +1,331 @@
 //! All filters of one log over a block of lines at once.
+//!
+//! Most lines match no filter, so most work goes into saying so cheaply. Three stages, each of
+//! which passes over lines that certainly do not match: one search for strings that every match
+//! contains, over the whole block and for all jails; one lazy DFA for each jail; and the exact
+//! judgement of [`record`]. The outcome is that of [`record::Filter::line`], line by line. What
+//! a passed line means to the lines after it (where dates stand, and which was the last one) is
+//! kept as well.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use super::approximate::{self, Patterns};
+use super::date::{self, Dates, Found};
+use super::exact;
+use super::set::{self, Automaton};
+use super::{Clock, Failure, Unresolved, record};
+use crate::line::Block;
+use crate::time::Time;
+use plan::{Jails, Plan, Planner};
+pub use scratch::Scratch;
+
+mod plan;
+mod scratch;
+
+/// The filters of the jails that read one log; immutable, so that threads can share it.
+#[derive(Debug)]
+pub struct Scanner {
+    id: u64,
+    filters: Vec<Filter>,
+    planner: Planner,
+}
+
+/// One filter with what is built from it when first needed.
+#[derive(Debug)]
+struct Filter {
+    record: Arc<record::Filter>,
+    automata: OnceLock<Automata>,
+}
+
+/// What a line has to pass before it is judged exactly; a missing one lets all lines pass.
+#[derive(Debug)]
+struct Automata {
+    first: Option<Automaton>,
+    second: Option<Automaton>,
+}
+
+/// What one jail knows and gets of the log.
+#[derive(Debug)]
+pub struct JailLog<'a> {
+    /// What its filter remembers of the log.
+    pub state: &'a mut record::State,
+    /// What it wants of the lines.
+    pub options: record::Options,
+    /// Its failures, in the order of the lines; new ones are appended.
+    pub failures: Vec<Failure>,
+    /// What else there was; counted on.
+    pub tally: Tally,
+}
+
+/// Lines that were judged in one way or another.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// All lines.
+    pub lines: u64,
+    /// Lines that were cut and do not match in what was left of them.
+    pub cut: u64,
+    /// Lines on which a pattern with back-references took more steps than allowed.
+    pub steps: u64,
+    /// Lines whose time was too far from now and was replaced by it. Lines that match nothing
+    /// are counted only if they are the last one of a block with a date.
+    pub replaced: u64,
+    /// So many seconds the last of them was from now; below 0: before it.
+    pub distance: i64,
+    /// Lines older than `findtime`, without those that would not have matched.
+    pub old: u64,
+    /// Lines that an ignoreregex excused.
+    pub ignored: u64,
+}
+
+impl Tally {
+    fn replace(&mut self, replaced: bool, distance: i64) {
+        if replaced {
+            self.replaced += 1;
+            self.distance = distance;
+        }
+    }
+}
+
+/// Jails that find the same date in every line.
+#[derive(Debug)]
+struct Group {
+    dates: Arc<Dates>,
+    state: date::State,
+    /// In the present line.
+    found: Option<Found>,
+    /// Its value.
+    own: Option<Time>,
+    /// The last valid date of the block, and where its text stands.
+    last: Option<(Time, usize, usize)>,
+    /// The jails know of the last date themselves.
+    told: bool,
+}
+
+/// A line as the filters see it.
+#[derive(Clone, Copy)]
+struct Line<'l> {
+    text: &'l str,
+    /// Where it stands in the block, if it is not a copy.
+    at: Option<usize>,
+    /// The text with its newline, if the two stand side by side in the block.
+    whole: Option<&'l [u8]>,
+}
+
+/// What is at hand while a block is judged.
+struct Work<'w, 'j> {
+    scanner: &'w Scanner,
+    block: &'w [u8],
+    exact: &'w mut exact::Cache,
+    caches: &'w mut [scratch::Caches],
+    groups: &'w mut [Group],
+    /// By jail.
+    group_of: &'w [usize],
+    jails: &'w mut [JailLog<'j>],
+    clock: &'w Clock,
+}
+
+impl Scanner {
+    /// For the filters of the jails that read a log, in this order.
+    #[must_use]
+    pub fn new(filters: &[Arc<record::Filter>]) -> Scanner {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let filters = filters.iter().map(|record| Filter { record: record.clone(), automata: OnceLock::new() });
+        Scanner { id: NEXT.fetch_add(1, Ordering::Relaxed), filters: filters.collect(), planner: Planner::default() }
+    }
+
+    /// Judges every line of a block for every jail, in order. `jails` are those of the filters
+    /// that the scanner was made with, in the same order; surplus ones get nothing.
+    pub fn block(&self, scratch: &mut Scratch, block: &Block<'_>, jails: &mut [JailLog<'_>], clock: &Clock) {
+        let count = jails.len().min(self.filters.len());
+        let jails = &mut jails[..count];
+        let plan = self.planner.plan(&self.filters, block.bytes);
+        let Scratch { exact, lossy, candidates, groups, group_of, .. } = scratch;
+        group(&self.filters, jails, groups, group_of);
+        let caches = scratch.kept.of(self.id, count);
+        let mut work = Work { scanner: self, block: block.bytes, exact, caches, groups, group_of, jails, clock };
+        work.lines(&plan, block.cut, candidates, lossy);
+        work.finish();
+        groups.clear();
+        scratch.kept.tidy();
+    }
+
+    fn automata(&self, index: usize) -> &Automata {
+        let filter = &self.filters[index];
+        filter.automata.get_or_init(|| filter.build())
+    }
+}
+
+impl Filter {
+    fn patterns<T>(&self, then: impl FnOnce(Patterns<'_>) -> T) -> T {
+        let failures: Vec<_> = self.record.failregex.iter().map(|regex| &*regex.pattern).collect();
+        let prefix = self.record.prefregex.as_ref().map(|regex| &*regex.pattern);
+        then(Patterns { prefix, failures: &failures })
+    }
+
+    fn build(&self) -> Automata {
+        self.patterns(|patterns| Automata {
+            first: Automaton::new(&approximate::filter(patterns)),
+            second: approximate::conjunct(patterns).and_then(|hir| Automaton::new(&hir)),
+        })
+    }
+}
+
+/// Puts jails together that have the same date patterns and learnt the same from the log so far.
+fn group(filters: &[Filter], jails: &mut [JailLog<'_>], groups: &mut Vec<Group>, group_of: &mut Vec<usize>) {
+    groups.clear();
+    group_of.clear();
+    for (jail, filter) in jails.iter_mut().zip(filters) {
+        let (dates, state) = (&filter.record.dates, &mut jail.state.dates);
+        let known = groups.iter().position(|group| Arc::ptr_eq(&group.dates, dates) && group.state == *state);
+        group_of.push(known.unwrap_or(groups.len()));
+        if known.is_none() {
+            let state = std::mem::take(state);
+            groups.push(Group { dates: dates.clone(), state, found: None, own: None, last: None, told: false });
+        }
+    }
+}
+
+impl Work<'_, '_> {
+    fn lines(&mut self, plan: &Plan, cut: bool, candidates: &mut Jails, lossy: &mut String) {
+        let block = self.block;
+        // Mostly the block is UTF-8, and then so are its lines.
+        let text = std::str::from_utf8(block).ok();
+        let (mut start, mut count) = (0, 0);
+        let mut hit = plan.next(block, 0);
+        while start < block.len() {
+            let newline = memchr::memchr(b'\n', &block[start..]).map_or(block.len(), |at| start + at);
+            let next = (newline + 1).min(block.len());
+            let mut end = newline;
+            while end > start && block[end - 1] == b'\r' {
+                end -= 1;
+            }
+            count += 1;
+            // Of a line that was cut only the exact judgement says whether what is left matches.
+            let cut = cut && next == block.len();
+            candidates.clone_from(if cut { &plan.all } else { &plan.always });
+            if hit < newline {
+                plan.add(&block[start..end], candidates);
+                hit = plan.next(block, next);
+            }
+            let whole = if end < next && end == newline { Some(&block[start..next]) } else { None };
+            let line = match text {
+                Some(text) => text.get(start..end),
+                None => std::str::from_utf8(&block[start..end]).ok(),
+            };
+            match line {
+                Some(text) => self.line(Line { text, at: Some(start), whole }, candidates, cut),
+                None => {
+                    lossy.clear();
+                    for chunk in block[start..end].utf8_chunks() {
+                        lossy.push_str(chunk.valid());
+                        if !chunk.invalid().is_empty() {
+                            lossy.push(char::REPLACEMENT_CHARACTER);
+                        }
+                    }
+                    self.line(Line { text: lossy, at: None, whole: None }, candidates, cut);
+                }
+            }
+            start = next;
+        }
+        for jail in &mut *self.jails {
+            jail.tally.lines += count;
+        }
+    }
+
+    fn line(&mut self, line: Line<'_>, candidates: &Jails, cut: bool) {
+        for group in 0..self.groups.len() {
+            self.date(group, line);
+        }
+        for index in candidates.iter() {
+            if cut || self.is_possible(index, line) {
+                self.judge(index, line, cut);
+            }
+        }
+    }
+
+    /// Finds the date of a line and notes it as the last one.
+    fn date(&mut self, index: usize, line: Line<'_>) {
+        let group = &mut self.groups[index];
+        group.found = group.dates.find(&mut group.state, self.exact, line.text, self.clock.now);
+        let own = group.found.filter(|found| found.start < found.end).and_then(|found| {
+            let time = group.dates.value(self.exact, line.text, found, self.clock)?;
+            Some((time, found))
+        });
+        group.own = own.map(|(time, _)| time);
+        if let (Some((time, found)), Some(at)) = (own, line.at) {
+            group.last = Some((time, at + found.start, at + found.end));
+        } else if own.is_some() || group.last.is_none() && !group.told {
+            // A copy is gone with the next line; and without any date in this block, one of
+            // an earlier block may be too far from now.
+            let own = own.map(|(time, found)| (time, &line.text[found.start..found.end]));
+            (group.last, group.told) = (None, true);
+            for (jail, _) in self.jails.iter_mut().zip(self.group_of).filter(|(_, of)| **of == index) {
+                jail.state.last.next(own, false, self.clock, jail.options);
+            }
+        }
+    }
+
+    /// Whether the automata of a jail think that the line may match.
+    fn is_possible(&mut self, index: usize, line: Line<'_>) -> bool {
+        let group = &self.groups[self.group_of[index]];
+        let (start, end) = match (group.found, group.own) {
+            (Some(found), Some(_)) => (found.start, found.end),
+            // A date that is none (30 February): whether it is cut out depends on the line before.
+            (Some(found), None) if found.start < found.end => return true,
+            _ => (0, 0),
+        };
+        let text = line.text.as_bytes();
+        let (whole, newline): (&[u8], &[u8]) = match line.whole {
+            Some(whole) => (whole, b""),
+            None => (text, b"\n"),
+        };
+        let pieces = [&whole[..start], &whole[end..], newline];
+        let pieces = if newline.is_empty() { &pieces[..2] } else { &pieces[..] };
+        let pieces = if start == 0 { &pieces[1..] } else { pieces };
+        let automata = self.scanner.automata(index);
+        let caches = &mut self.caches[index];
+        let may_match = |automaton: &Option<Automaton>, cache: &mut Option<set::Cache>| {
+            automaton
+                .as_ref()
+                .is_none_or(|automaton| automaton.may_match(cache.get_or_insert_with(|| automaton.cache()), pieces))
+        };
+        may_match(&automata.first, &mut caches.first) && may_match(&automata.second, &mut caches.second)
+    }
+
+    fn judge(&mut self, index: usize, line: Line<'_>, cut: bool) {
+        let group = &self.groups[self.group_of[index]];
+        let jail = &mut self.jails[index];
+        if group.own.is_none() {
+            tell(group, self.block, jail, self.clock);
+        }
+        let filter = &self.scanner.filters[index].record;
+        let (state, failures) = (&mut *jail.state, &mut jail.failures);
+        let verdict = filter.line_at(state, self.exact, line.text, group.found, self.clock, jail.options, failures);
+        let tally = &mut jail.tally;
+        tally.steps += u64::from(verdict.unresolved == Some(Unresolved::Steps));
+        tally.replace(verdict.replaced, verdict.distance);
+        tally.old += u64::from(verdict.old);
+        tally.ignored += u64::from(verdict.ignored.is_some());
+        tally.cut += u64::from(cut && !verdict.matched && verdict.ignored.is_none());
+    }
+
+    /// Gives the jails back what was learnt of the dates.
+    fn finish(self) {
+        for (jail, group) in self.jails.iter_mut().zip(self.group_of) {
+            let group = &self.groups[*group];
+            tell(group, self.block, jail, self.clock);
+            jail.state.dates.clone_from(&group.state);
+        }
+    }
+}
+
+/// Tells a jail the last date of the block so far.
+fn tell(group: &Group, block: &[u8], jail: &mut JailLog<'_>, clock: &Clock) {
+    if let Some((time, start, end)) = group.last
+        && let Ok(text) = std::str::from_utf8(&block[start..end])
+    {
+        let moment = jail.state.last.next(Some((time, text)), false, clock, jail.options);
+        jail.tally.replace(moment.replaced, moment.distance);
+    }
+}

@@ -9,6 +9,7 @@ mod python;
 mod record;
 mod regex;
 mod samples;
+mod scan;
 mod stock;
 mod stock_regexes;
 mod trees;

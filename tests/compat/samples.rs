@@ -63,9 +63,9 @@ for name in sorted(os.listdir(root)):
 "##;
 
 /// 2005-08-14T10:00:00Z, the day the annotations live in.
-const NOW: i64 = 1_124_013_600;
+pub(super) const NOW: i64 = 1_124_013_600;
 
-fn compiled(name: &str, arguments: &serde_json::Map<String, Value>) -> Result<record::Filter, String> {
+pub(super) fn compiled(name: &str, arguments: &serde_json::Map<String, Value>) -> Result<record::Filter, String> {
     let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     let arguments = arguments.iter().map(|(key, value)| (key.clone(), Text::new(text(value), None))).collect();
     let (resolved, _) =

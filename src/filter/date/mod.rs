@@ -35,7 +35,7 @@ pub struct Dates {
 }
 
 /// What was learnt from one log: which templates were used, and where the last date stood.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct State {
     /// Templates in the order they are tried.
     order: Vec<u16>,
@@ -52,7 +52,7 @@ pub struct State {
     after: (Option<char>, Option<char>),
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 struct Learnt {
     /// In how many lines it was the one.
     hits: u64,

@@ -1,0 +1,75 @@
+//! What a thread keeps between blocks: memory that grows with what it has seen, within bounds.
+
+use super::plan::Jails;
+use super::{Group, exact, set};
+
+/// So many scanners keep the states of their automata per thread; the one that was not used for
+/// the longest time loses them.
+const MOST_SCANNERS: usize = 64;
+
+/// All states of automata that a thread keeps, in bytes.
+const MOST_MEMORY: usize = 64 << 20;
+
+/// Memory for the work of one thread; may be used with any number of scanners.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    pub(super) exact: exact::Cache,
+    pub(super) lossy: String,
+    pub(super) candidates: Jails,
+    pub(super) groups: Vec<Group>,
+    pub(super) group_of: Vec<usize>,
+    pub(super) kept: Kept,
+}
+
+/// The states of the automata of one filter.
+#[derive(Debug, Default)]
+pub(super) struct Caches {
+    pub(super) first: Option<set::Cache>,
+    pub(super) second: Option<set::Cache>,
+}
+
+/// The states of automata by scanner, the one used last at the end.
+#[derive(Debug, Default)]
+pub(super) struct Kept {
+    scanners: Vec<(u64, Vec<Caches>)>,
+    blocks: u32,
+}
+
+impl Kept {
+    /// Those of a scanner with so many filters.
+    pub(super) fn of(&mut self, scanner: u64, filters: usize) -> &mut [Caches] {
+        let entry = match self.scanners.iter().rposition(|(id, _)| *id == scanner) {
+            Some(at) if at + 1 == self.scanners.len() => None,
+            Some(at) => Some(self.scanners.remove(at)),
+            None => Some((scanner, Vec::new())),
+        };
+        self.scanners.extend(entry);
+        let Some((_, caches)) = self.scanners.last_mut() else { return &mut [] };
+        if caches.len() < filters {
+            caches.resize_with(filters, Caches::default);
+        }
+        caches
+    }
+
+    /// Forgets what has not been used for long, if it is too much.
+    pub(super) fn tidy(&mut self) {
+        self.blocks = self.blocks.wrapping_add(1);
+        if self.scanners.len() > MOST_SCANNERS {
+            self.scanners.remove(0);
+        }
+        // Counting is not free, and nothing grows fast.
+        if !self.blocks.is_multiple_of(64) {
+            return;
+        }
+        let mut left = MOST_MEMORY;
+        for (_, caches) in self.scanners.iter_mut().rev() {
+            for cache in caches {
+                let used = [&cache.first, &cache.second].into_iter().flatten().map(set::Cache::memory).sum();
+                match left.checked_sub(used) {
+                    Some(rest) => left = rest,
+                    None => *cache = Caches::default(),
+                }
+            }
+        }
+    }
+}
