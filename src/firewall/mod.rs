@@ -196,14 +196,14 @@ pub fn open(kind: Kind) -> Result<Box<dyn Firewall>, Error> {
     match kind {
         Kind::Memory => Ok(Box::new(memory::Memory::default())),
         Kind::Nftables => Ok(Box::new(nftables::Nftables::open(nftables::Options::default())?)),
-        Kind::Ipset => ipset::Ipset::open(),
+        Kind::Ipset => Ok(Box::new(ipset::Ipset::open(ipset::Options::default())?)),
         Kind::Auto => match nftables::Nftables::open(nftables::Options::default()) {
             Ok(firewall) => Ok(Box::new(firewall)),
             // Without the right to, ipset would say the same; and two programs on one table is
             // a mistake that must be seen.
             Err(error @ (Error::Permission(_) | Error::Owned(_))) => Err(error),
-            Err(first) => match ipset::Ipset::open() {
-                Ok(firewall) => Ok(firewall),
+            Err(first) => match ipset::Ipset::open(ipset::Options::default()) {
+                Ok(firewall) => Ok(Box::new(firewall)),
                 Err(second) => Err(Error::Neither { nftables: Box::new(first), ipset: Box::new(second) }),
             },
         },
@@ -253,9 +253,9 @@ pub enum Error {
     /// No backend of that name.
     #[error("no firewall `{0}`; there are auto, nftables, ipset and memory")]
     UnknownKind(String),
-    /// The backend does not exist yet.
-    #[error("bans by ipset are not supported yet; use nftables")]
-    NoIpset,
+    /// A set of the name we need is there and not one of ours.
+    #[error("set `{0}` of ipset is there already and is not of our kind; if nothing needs it: `ipset destroy {0}`")]
+    Foreign(String),
 }
 
 /// An error and its causes in one line.

@@ -29,6 +29,7 @@ pub const EPERM: i32 = 1;
 pub const ENOENT: i32 = 2;
 pub const EAGAIN: i32 = 11;
 pub const ENOMEM: i32 = 12;
+pub const EINVAL: i32 = 22;
 pub const ENFILE: i32 = 23;
 pub const ENOBUFS: i32 = 105;
 

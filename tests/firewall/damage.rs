@@ -83,3 +83,14 @@ fn changes_that_meet_a_vanished_table_are_all_carried_out() {
         }
     }
 }
+
+#[test]
+fn a_flood_of_our_own_is_no_damage() {
+    let _net = in_namespaces!();
+    let mut firewall = Nftables::open(Options { events: 4096, ..unowned() }).unwrap();
+    let flood: Vec<_> = (0..5000).map(|n| ban("sshd", &format!("10.0.{}.{}", n / 250, n % 250), 600.0)).collect();
+    apply(&mut firewall, &[jail("sshd", &[4000], &[UDP])]);
+    apply(&mut firewall, &flood);
+    // Else the bans would be sent once more, which is the next flood, and so on for ever.
+    assert_eq!(firewall.heal().unwrap(), None);
+}

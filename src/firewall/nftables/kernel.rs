@@ -60,7 +60,10 @@ pub struct Kernel {
     pub handle: u64,
     /// Last sequence number used.
     pub sequence: u32,
+    /// Counts the transactions of everybody.
     generation: u32,
+    /// Whether others had transactions since events were last read.
+    foreign: bool,
     table: String,
     /// Whether the kernel answers from prerouting.
     pub reject: bool,
@@ -81,6 +84,7 @@ impl Kernel {
             handle: 0,
             sequence: 0,
             generation: 0,
+            foreign: false,
             table: options.table.clone(),
             reject: options.reject,
         };
@@ -115,7 +119,14 @@ impl Kernel {
                         Error::Permission("nftables")
                     });
                 }
-                Ok(refusals) => return Ok(refusals),
+                Ok(refusals) => {
+                    if self.monitor.is_some() {
+                        let before = self.generation;
+                        self.changed()?;
+                        self.foreign |= self.generation.wrapping_sub(before) > 1;
+                    }
+                    return Ok(refusals);
+                }
                 // The transaction may be in effect; everything we send may be sent again.
                 Err(error) if attempt < TRIES && [ENOBUFS, EAGAIN].contains(&number(&error)) => {}
                 Err(source) => return Err(Error::Kernel { what: "cannot send to nftables".to_owned(), source }),
@@ -218,6 +229,7 @@ impl Kernel {
                     what: "cannot listen to changes of nftables".to_owned(),
                     source,
                 })?);
+                self.changed()?;
             }
         }
         self.handle = self.existing()?.map_or(0, |existing| existing.handle);
@@ -356,6 +368,10 @@ impl Kernel {
     /// What others did to our table since this was last asked.
     pub fn events(&mut self) -> Result<Events, Error> {
         let mut events = Events::default();
+        if self.monitor.is_none() {
+            return Ok(events);
+        }
+        let foreign = self.changed()? || std::mem::take(&mut self.foreign);
         let Some(monitor) = &mut self.monitor else { return Ok(events) };
         let (port, table) = (self.socket.port, &self.table);
         let read = monitor.receive(|message| {
@@ -379,8 +395,10 @@ impl Kernel {
         });
         match read {
             Ok(()) => Ok(events),
-            // Some events were lost, so anything may have happened.
-            Err(error) if number(&error) == ENOBUFS => Ok(Events { rules: true, bans: true, ..events }),
+            // Some events were lost. Those of a hundred thousand bans of ours fill any buffer;
+            // but if others were at work, anything may have happened.
+            Err(error) if number(&error) == ENOBUFS && foreign => Ok(Events { rules: true, bans: true, ..events }),
+            Err(error) if number(&error) == ENOBUFS => Ok(events),
             Err(source) => Err(Error::Kernel { what: "cannot read changes of nftables".to_owned(), source }),
         }
     }

@@ -37,7 +37,7 @@ const SINGLE: usize = 128;
 const ELEMENT: usize = 3 * 56;
 /// Elements read by [`Firewall::banned`].
 const LISTED: usize = 65_536;
-/// How often a table without owner is looked at although no event came, if anything changed.
+/// How often a table without owner is looked at although no event came.
 const SAFETY_NET: Duration = Duration::from_secs(30);
 
 /// How to open; the default is what the daemon wants. What a kernel may lack can be switched
@@ -323,7 +323,7 @@ impl Firewall for Nftables {
             return Ok(None);
         }
         let events = self.kernel.events()?;
-        let due = self.looked.elapsed() >= SAFETY_NET && !self.kernel.owned && self.kernel.changed()?;
+        let due = self.looked.elapsed() >= SAFETY_NET && !self.kernel.owned;
         if events.rules || events.map || due {
             self.looked = Instant::now();
             if events.map || !self.intact()? {

@@ -1,0 +1,1 @@
+//! What a ban costs.
