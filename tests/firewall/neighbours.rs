@@ -1,5 +1,7 @@
 //! What shares the kernel with us: neighbour discovery, DNAT, other firewalls.
 
+use std::io::{Read, Write};
+use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use sekimori::firewall::nftables::Options;
@@ -60,7 +62,6 @@ fn published_ports_of_containers_are_covered() {
 #[test]
 fn connections_that_stand_are_cut_too() {
     let net = in_namespaces!();
-    use std::io::{Read, Write};
     each(|name, firewall| {
         let listener = net.server().listen("0.0.0.0", 4000);
         let mut client = net.attacker().connects("192.0.2.3", 4000, Duration::from_secs(1)).unwrap();
@@ -75,53 +76,75 @@ fn connections_that_stand_are_cut_too() {
     });
 }
 
-/// Runs a stock action of the real Fail2Ban: `steps` are calls such as `start` and `ban 192.0.2.2`.
-fn stock(host: Host, action: &str, steps: &[&str]) {
-    let program = r#"
+/// A stock action of the real Fail2Ban, run by its own code.
+struct Stock(Child);
+
+impl Stock {
+    fn new(host: Host, action: &str) -> Stock {
+        let program = r#"
 import sys
 from fail2ban.client.actionreader import ActionReader
 from fail2ban.server.action import CommandAction
-name, steps = sys.argv[1], sys.argv[2:]
+name = sys.argv[1]
 reader = ActionReader(name, 'stock', {'port': '4000', 'protocol': 'tcp', 'name': 'stock'}, basedir='/etc/fail2ban')
 reader.read(); reader.getOptions({})
 action = CommandAction(None, name)
 for command in reader.convert():
-    pairs = command[-1] if command[0] == 'multi-set' else [command[-2:]] if command[2] == 'action' else []
-    for key, value in pairs:
+    for key, value in command[-1] if command[0] == 'multi-set' else []:
         setattr(action, key, value)
-for step in steps:
-    verb, _, ip = step.partition(' ')
-    info = {'ip': ip, 'family': 'inet6' if ':' in ip else 'inet4', 'bantime': 600, 'fid': ip} if ip else ()
-    getattr(action, verb)(*([info] if ip else []))
+for step in sys.stdin:
+    verb, _, ip = step.strip().partition(' ')
+    getattr(action, verb)(*([{'ip': ip, 'family': 'inet4', 'bantime': 600}] if ip else []))
+    print('done', flush=True)
 "#;
-    let mut command = host.command("/usr/bin/python3");
-    let output = command.args(["-c", program, action]).args(steps).output().unwrap();
-    assert!(output.status.success(), "{action}: {}", String::from_utf8_lossy(&output.stderr));
+        let mut command = host.command("/usr/bin/python3");
+        command.args(["-c", program, action]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        Stock(command.spawn().unwrap())
+    }
+
+    /// Calls a method, such as `start` or `ban 192.0.2.2`.
+    fn call(&mut self, step: &str) {
+        writeln!(self.0.stdin.as_mut().unwrap(), "{step}").unwrap();
+        let mut answer = [0; 5];
+        self.0.stdout.as_mut().unwrap().read_exact(&mut answer).unwrap();
+        assert_eq!(&answer, b"done\n");
+    }
+}
+
+impl Drop for Stock {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 #[test]
 fn stock_actions_run_as_commands_beside_us() {
     let net = in_namespaces!();
-    let listener = net.server().listen("0.0.0.0", 4000);
-    drop(listener.try_clone().unwrap());
-    let wait = Duration::from_millis(150);
-    let reached = |from: &str| net.attacker().connects(from, 4000, wait).is_ok();
-    let ways: [&dyn Fn() -> Box<dyn Firewall>; 2] =
-        [&|| nftables(Options { own: false, ..Options::default() }), &ipset];
+    crate::harness::net::need("fail2ban-client", "fail2ban");
+    let _listener = net.server().listen("0.0.0.0", 4000);
+    let wait = Duration::from_millis(300);
+    let reached =
+        || ["192.0.2.3", "192.0.2.4", "192.0.2.5"].map(|from| net.attacker().connects(from, 4000, wait).is_ok());
+    let unowned = Options { own: false, ..Options::default() };
+    let ways: [&dyn Fn() -> Box<dyn Firewall>; 2] = [&|| nftables(unowned.clone()), &ipset];
     for open in ways {
         for action in ["nftables-multiport", "iptables-multiport", "iptables-ipset-proto6"] {
             let mut firewall = open();
-            let name = firewall.describe();
+            let name = format!("{action} beside {}", firewall.describe());
+            let mut stock = Stock::new(net.server(), action);
             apply(&mut *firewall, &[super::jail("stock", &[4000], &[TCP]), ban("stock", "192.0.2.3", None)]);
-            // It stops with its process, so one call each: the rules stay.
-            stock(net.server(), action, &["start", "ban 192.0.2.4"]);
-            assert!(!reached("192.0.2.3") && !reached("192.0.2.4") && reached("192.0.2.5"), "{name} {action}");
+            stock.call("start");
+            stock.call("ban 192.0.2.4");
+            assert_eq!(reached(), [false, false, true], "{name}");
             apply(&mut *firewall, &[ban("stock", "192.0.2.5", None), super::unban("stock", "192.0.2.3")]);
-            assert!(reached("192.0.2.3") && !reached("192.0.2.4") && !reached("192.0.2.5"), "{name} {action}");
-            assert_eq!(firewall.heal().unwrap(), None, "{name} {action}");
-            stock(net.server(), action, &["unban 192.0.2.4", "stop"]);
-            assert!(reached("192.0.2.4") && !reached("192.0.2.5"), "{name} {action}");
-            assert_eq!(firewall.heal().unwrap(), None, "{name} {action}");
+            assert_eq!(reached(), [true, false, false], "{name}");
+            stock.call("unban 192.0.2.4");
+            assert_eq!(reached(), [true, true, false], "{name}");
+            assert_eq!(firewall.heal().unwrap(), None, "{name}");
+            stock.call("stop");
+            assert_eq!(reached(), [true, true, false], "{name}");
+            assert_eq!(firewall.heal().unwrap(), None, "{name}");
             firewall.remove().unwrap();
         }
     }
