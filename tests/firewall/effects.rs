@@ -197,8 +197,7 @@ fn rejects_are_answered_where_the_jail_says_so() {
 fn no_packet_slips_through_while_a_ban_is_prolonged() {
     let net = in_namespaces!();
     let without = Options { prolong: false, ..Options::default() };
-    let ways: [&dyn Fn() -> Box<dyn Firewall>; 3] =
-        [&|| nftables(Options::default()), &|| nftables(without.clone()), &ipset];
+    let ways: [super::Open<'_>; 3] = [&|| nftables(Options::default()), &|| nftables(without.clone()), &ipset];
     for open in ways {
         let mut firewall = open();
         apply(&mut *firewall, &[jail("sshd", &[4000], &[UDP])]);

@@ -54,10 +54,13 @@ fn ipset() -> Box<dyn Firewall> {
     Box::new(Ipset::open(Default::default()).unwrap())
 }
 
+/// How a firewall is opened.
+type Open<'a> = &'a dyn Fn() -> Box<dyn Firewall>;
+
 /// Every way there is to tell the kernel, with a name for messages.
 fn each(mut test: impl FnMut(&str, &mut dyn Firewall)) {
     let ipset_without = sekimori::firewall::ipset::Options { raw: false, ..Default::default() };
-    let ways: [(&str, &dyn Fn() -> Box<dyn Firewall>); 4] = [
+    let ways: [(&str, Open<'_>); 4] = [
         ("nftables", &|| nftables(Options::default())),
         ("nftables of an old kernel", &|| nftables(old())),
         ("ipset", &ipset),

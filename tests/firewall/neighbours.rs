@@ -127,7 +127,7 @@ fn stock_actions_run_as_commands_beside_us() {
     let reached =
         || ["192.0.2.3", "192.0.2.4", "192.0.2.5"].map(|from| net.attacker().connects(from, 4000, wait).is_ok());
     let unowned = Options { own: false, ..Options::default() };
-    let ways: [&dyn Fn() -> Box<dyn Firewall>; 2] = [&|| nftables(unowned.clone()), &ipset];
+    let ways: [super::Open<'_>; 2] = [&|| nftables(unowned.clone()), &ipset];
     for open in ways {
         for action in ["nftables-multiport", "iptables-multiport", "iptables-ipset-proto6"] {
             let mut firewall = open();
