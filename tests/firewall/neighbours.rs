@@ -5,7 +5,7 @@ use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use sekimori::firewall::nftables::Options;
-use sekimori::firewall::{Change, Firewall, Scope, Verdict};
+use sekimori::firewall::{Change, Scope, Verdict};
 
 use super::{TCP, apply, ban, each, everywhere, ipset, nftables};
 use crate::harness::net::{ATTACKER, ATTACKER6, Host, passes, wait_for};
