@@ -5,6 +5,7 @@ mod corpus;
 mod dates;
 mod dump;
 mod grow;
+mod hostile;
 mod python;
 mod record;
 mod regex;

@@ -27,6 +27,13 @@ pub const MAX_MEMORY: u64 = 1 << 28;
 /// Frames of the stack that stay allocated between searches.
 const KEEP_FRAMES: usize = 1 << 14;
 
+/// Steps that the fast form of a pattern may take on a text of so many bytes before the strict
+/// one takes over.
+#[must_use]
+pub fn budget(length: usize) -> u64 {
+    length as u64 * 16 + 1024
+}
+
 /// How a search ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -95,7 +102,7 @@ impl Program {
     /// Searches `text[from..]` for the leftmost match; assertions see the whole text.
     /// `from` is a border between characters.
     pub fn search(&self, cache: &mut Cache, text: &str, from: usize) -> Outcome {
-        self.search_with(cache, text, from, search::patience(text.len()))
+        self.search_with(cache, text, from, budget(text.len()))
     }
 
     /// The same in the strict form from the start: slower on ordinary text, so that a test can

@@ -1,6 +1,5 @@
 //! Running the instructions: a search from one place, with the choices still open on a stack.
 
-use super::MAX_STEPS;
 use super::class::{self, END};
 use super::code::{Code, Condition, Op, Way};
 use crate::filter::syntax::Assertion;
@@ -488,9 +487,4 @@ fn holds(assertion: Assertion, text: &str, at: usize) -> bool {
         Assertion::WordBoundary { ascii } => !text.is_empty() && boundary(text, at, ascii),
         Assertion::NotWordBoundary { ascii } => !text.is_empty() && !boundary(text, at, ascii),
     }
-}
-
-/// Steps that a fast search may take before a strict one takes over.
-pub(super) fn patience(length: usize) -> u64 {
-    (length as u64 * 16 + 1024).min(MAX_STEPS)
 }
