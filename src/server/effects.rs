@@ -6,11 +6,11 @@ use std::sync::Arc;
 use crate::action;
 use crate::action::queue::Event as ActionEvent;
 use crate::address::Id;
-use crate::config::UseDns;
 use crate::fail2ban::arithmetic::Number;
 use crate::fail2ban::{database, time};
 use crate::filter::{Datum, Failure, Who};
 use crate::firewall::Change;
+use crate::jail::ignore::By;
 use crate::jail::{self, Ban, Bans, Changed, Decision, Details, Grown, Past, Reason, Staleness, Verdict};
 use crate::state;
 use crate::time::Time;
@@ -19,6 +19,7 @@ use super::engine::{Engine, causes};
 use super::jail::Act;
 use super::logging::{Level, shown};
 use super::logs::Tally;
+use super::questions::{Answer, Question};
 
 /// Odd times of a jail's lines are told of that often, in seconds.
 const TELL_ODD: f64 = 86_400.0;
@@ -27,22 +28,49 @@ impl Engine {
     /// A failure from a log.
     pub(super) fn failure(&mut self, name: &Arc<str>, failure: Failure, now: Time) {
         let Some(jail) = self.jails.get(name) else { return };
-        let id = match &failure.who {
-            Who::Id(id) => id.clone(),
-            Who::Name(host) => {
-                let text = format!("Unable to find a corresponding IP address for {}", shown(host));
-                if jail.setup.filter.usedns == UseDns::Warn {
-                    self.effects.line(Level::WARNING, "ipdns", text);
-                }
-                return;
+        let Who::Id(id) = &failure.who else { return self.ask(name, failure) };
+        match jail.policy.rules.check(id) {
+            Verdict::Ignored(by) => self.ignored(name, id, &by),
+            Verdict::NotIgnored => {
+                let id = id.clone();
+                self.count(name, jail::Ticket::new(failure, id, now), now);
             }
-        };
-        match jail.counts.rules.check(&id) {
-            Verdict::Ignored(by) => {
-                let text = format!("[{name}] Ignore {} by {by}", shown(&id.to_string()));
-                self.effects.line(Level::INFO, "filter", text);
+            Verdict::Ask(_) => self.ask(name, failure),
+        }
+    }
+
+    fn ignored(&mut self, name: &str, id: &Id, by: &By) {
+        let text = format!("[{name}] Ignore {} by {by}", shown(&id.to_string()));
+        self.effects.line(Level::INFO, "filter", text);
+    }
+
+    /// Has a failure asked about; it comes back as an answer.
+    fn ask(&mut self, name: &Arc<str>, failure: Failure) {
+        let Some(jail) = self.jails.get(name) else { return };
+        let question = Question { jail: name.clone(), tag: jail.tag, failure, policy: jail.policy.clone() };
+        if let Err(full) = self.questions.ask(question)
+            && let Some(note) = full.note
+        {
+            self.effects.line(note.level, note.part, note.text);
+        }
+    }
+
+    /// A failure that had to be asked about.
+    pub(super) fn answer(&mut self, answer: Answer) {
+        for note in answer.notes {
+            self.effects.line(note.level, note.part, note.text);
+        }
+        // the jail may have gone, and come back as another one, in the meantime
+        if self.jails.get(&answer.jail).is_none_or(|jail| jail.tag != answer.tag) {
+            return;
+        }
+        let now = super::clock().now;
+        for judged in answer.failures {
+            match &judged.ignored {
+                Some(by) if !judged.cached => self.ignored(&answer.jail, &judged.id, by),
+                Some(_) => {}
+                None => self.count(&answer.jail, jail::Ticket::new(judged.failure, judged.id, now), now),
             }
-            _ => self.count(name, jail::Ticket::new(failure, id, now), now),
         }
     }
 
