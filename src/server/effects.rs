@@ -8,6 +8,7 @@ use crate::action::queue::Event as ActionEvent;
 use crate::address::Id;
 use crate::fail2ban::arithmetic::Number;
 use crate::fail2ban::{database, time};
+use crate::filter::scan::Tally;
 use crate::filter::{Datum, Failure, Who};
 use crate::firewall::Change;
 use crate::jail::ignore::By;
@@ -18,7 +19,6 @@ use crate::time::Time;
 use super::engine::{Engine, causes};
 use super::jail::Act;
 use super::logging::{Level, shown};
-use super::logs::Tally;
 use super::questions::{Answer, Question};
 
 /// Odd times of a jail's lines are told of that often, in seconds.
@@ -233,8 +233,9 @@ impl Engine {
 
     /// Counts lines that could not be decided, and tells of odd ones.
     pub(super) fn tally(&mut self, name: &Arc<str>, path: &Path, tally: &Tally) {
-        let Some(jail) = self.jails.get_mut(name).filter(|_| !tally.is_empty()) else { return };
         let unresolved = tally.cut + tally.steps;
+        let odd = tally.old + tally.replaced;
+        let Some(jail) = self.jails.get_mut(name).filter(|_| unresolved + odd > 0) else { return };
         jail.unresolved += unresolved;
         let path = shown(&path.to_string_lossy());
         if unresolved > 0 && !std::mem::replace(&mut jail.told_unresolved, true) {
@@ -243,30 +244,28 @@ impl Engine {
             } else {
                 "a pattern with back-references needs too many steps for it".to_owned()
             };
-            let line = tally.unresolved.as_deref().unwrap_or_default();
             let text = format!(
-                "[{name}] a line of {path} could not be decided: {why}. It is not counted as a failure. `status {name}` \
-                 tells how many such lines there were. It begins: {}",
-                shown(line)
+                "[{name}] A line of {path} could not be decided: {why}. Such lines count as no failure; \
+                 the status of the jail tells how many there were"
             );
             self.effects.line(Level::WARNING, "filter", text);
         }
         let now = super::clock().now;
-        if tally.old + tally.replaced > 0 && jail.told_odd.is_none_or(|told| !(0.0..TELL_ODD).contains(&(now - told))) {
+        if odd > 0 && jail.told_odd.is_none_or(|told| !(0.0..TELL_ODD).contains(&(now - told))) {
             jail.told_odd = Some(now);
+            let findtime = span(jail.counts.limits().findtime);
             let text = if tally.replaced > 0 {
+                let distance = span(tally.distance.unsigned_abs() as f64);
+                let side = if tally.distance < 0 { "before" } else { "after" };
                 format!(
-                    "[{name}] Detected a log entry with a time far from the current one in operation mode. This looks like a timing or zone problem; the current time is used"
+                    "[{name}] Detected a log entry {distance} {side} the current time in operation mode. A clock or a zone \
+                     is wrong; lines like that count as of now"
                 )
             } else {
-                let findtime = span(jail.counts.limits().findtime);
-                format!(
-                    "[{name}] Ignoring all log entries older than {findtime}; these are probably messages from before the last stop"
-                )
+                format!("[{name}] Ignoring all log entries older than {findtime}; they were written before it started")
             };
             self.effects.line(Level::WARNING, "filter", text);
-            let line = shown(tally.odd.as_deref().unwrap_or_default());
-            let text = format!("[{name}] Please check a jail for a timing issue. Line with odd timestamp: {line}");
+            let text = format!("[{name}] Please check a jail for a timing issue. Log file: {path}");
             self.effects.line(Level::WARNING, "filter", text);
         }
     }
