@@ -19,6 +19,18 @@ pub struct History {
     pub bantime: f64,
 }
 
+impl History {
+    /// Two histories as one: all bans, the time of the last one.
+    #[must_use]
+    pub fn and(self, other: History) -> History {
+        History {
+            count: self.count.saturating_add(other.count),
+            time: self.time.max(other.time),
+            bantime: self.bantime + other.bantime,
+        }
+    }
+}
+
 /// What is known of someone's earlier bans.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Past {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rusqlite::{OptionalExtension as _, Row, types::ValueRef};
+use rusqlite::{Row, types::ValueRef};
 
 use super::{Ban, Error, Failure, Position, State};
 use crate::time::Time;
@@ -20,14 +20,14 @@ pub struct Restore<'a> {
     pub increment: Option<f64>,
 }
 
-/// The last ban of someone in a jail, or the sum over all jails.
+/// The last ban of someone in a jail.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct History {
     /// How many bans there were.
     pub count: u32,
     /// When the last one began.
     pub time: Time,
-    /// Its length in seconds, or the sum of the lengths; -1 is for ever.
+    /// Its length in seconds; -1 is for ever.
     pub bantime: f64,
 }
 
@@ -103,26 +103,12 @@ impl State {
         )
     }
 
-    /// Earlier bans of someone: in one jail, or with `jail` `None` in all of them together.
+    /// The last ban of someone in each jail.
     ///
     /// # Errors
     /// The file cannot be read.
-    pub fn history(&self, id: &str, jail: Option<&str>) -> Result<Option<History>, Error> {
-        let history =
-            |row: &Row<'_>| Ok(History { count: row.get(0)?, time: Time::from_f64(row.get(1)?), bantime: row.get(2)? });
-        let found = self.connection().and_then(|db| match jail {
-            Some(jail) => db
-                .prepare_cached("SELECT bancount, timeofban, bantime FROM bips WHERE ip = ?1 AND jail = ?2")?
-                .query_row([id, jail], history)
-                .optional(),
-            None => db
-                .prepare_cached(
-                    "SELECT sum(bancount), max(timeofban), sum(bantime) FROM bips WHERE ip = ?1 HAVING count(*) > 0",
-                )?
-                .query_row([id], history)
-                .optional(),
-        });
-        found.map_err(|source| self.failed("read", source))
+    pub fn histories_of(&self, id: &str) -> Result<Vec<(Arc<str>, History)>, Error> {
+        self.rows("SELECT jail, bancount, timeofban, bantime FROM bips WHERE ip = ?1", [id], history)
     }
 
     /// All earlier bans of a jail by id, for a caller that keeps them in memory.
@@ -130,10 +116,7 @@ impl State {
     /// # Errors
     /// The file cannot be read.
     pub fn histories(&self, jail: &str) -> Result<Vec<(Arc<str>, History)>, Error> {
-        self.rows("SELECT ip, bancount, timeofban, bantime FROM bips WHERE jail = ?1", [jail], |row| {
-            let history = History { count: row.get(1)?, time: Time::from_f64(row.get(2)?), bantime: row.get(3)? };
-            Ok((row.get(0)?, history))
-        })
+        self.rows("SELECT ip, bancount, timeofban, bantime FROM bips WHERE jail = ?1", [jail], history)
     }
 
     /// Every ban of someone, the latest first: in one jail, or with `jail` `None` in all.
@@ -175,6 +158,12 @@ fn present_length(ban: &mut Ban, which: &Restore<'_>) -> bool {
         ban.bantime = longest;
     }
     ban.bantime < 0.0 || ban.time + ban.bantime > which.now
+}
+
+/// A name and a history.
+fn history(row: &Row<'_>) -> Result<(Arc<str>, History), rusqlite::Error> {
+    let count = row.get::<_, i64>(1)?.clamp(0, i64::from(u32::MAX)) as u32;
+    Ok((row.get(0)?, History { count, time: Time::from_f64(row.get(2)?), bantime: row.get(3)? }))
 }
 
 fn ban(row: &Row<'_>) -> Result<Ban, rusqlite::Error> {

@@ -127,16 +127,17 @@ fn restored_bans_have_the_length_of_the_present_settings() {
 }
 
 #[test]
-fn history_is_of_one_jail_or_the_sum_of_all() {
+fn history_is_the_last_ban_in_each_jail() {
     let (mut state, _) = State::open(None, SCHEMA, at(0)).unwrap();
     let row = |jail: &str, time, count| {
         Change::Ban(Ban { jail: jail.into(), id: "a".into(), time: at(time), bantime: 10.0, count, data: vec![] })
     };
     state.commit(&[row("j", 1, 1), row("j", 5, 2), row("k", 3, 4)]).unwrap();
-    assert_eq!(state.history("a", Some("j")).unwrap(), Some(History { count: 2, time: at(5), bantime: 10.0 }));
-    assert_eq!(state.history("a", None).unwrap(), Some(History { count: 6, time: at(5), bantime: 20.0 }));
-    assert_eq!(state.history("b", None).unwrap(), None);
-    assert_eq!(state.history("a", Some("x")).unwrap(), None);
+    let history = |count, time| History { count, time: at(time), bantime: 10.0 };
+    let mut found = state.histories_of("a").unwrap();
+    found.sort_by(|one, other| one.0.cmp(&other.0));
+    assert_eq!(found, [("j".into(), history(2, 5)), ("k".into(), history(4, 3))]);
+    assert_eq!(state.histories_of("b").unwrap(), []);
     assert_eq!(state.histories("j").unwrap().len(), 1);
 }
 
