@@ -300,8 +300,13 @@ impl Engine {
 
     /// Reads the configuration again and makes all jails agree with it.
     pub(super) fn reload_from_files(&mut self) {
-        // what is wrong has been logged
-        let _ = self.reload_by_itself("--all", &[]);
+        // what is wrong with single jails has been logged
+        if let Err(failure) = self.reload_by_itself("--all", &[])
+            && failure.kind == FailureKind::Runtime
+        {
+            let why = failure.arguments.first().map(text).unwrap_or_default();
+            self.effects.line(Level::ERROR, "server", format!("Reload: {}", shown(&why)));
+        }
     }
 
     /// A reload for which the server reads the files.
