@@ -1,3 +1,5 @@
 //! What the tests stand on: configurations, daemons, namespaces, the real Fail2Ban.
 
+pub mod daemon;
 pub mod net;
+pub mod random;
