@@ -46,15 +46,15 @@ pub struct Error {
 pub fn compile(settings: &config::Filter, dates: date::Options) -> Result<Filter, Vec<Error>> {
     let mut errors = Vec::new();
     let options = tags::Options { usedns: settings.usedns, bare_colons: false };
-    if settings.maxlines > 1 {
+    if settings.maxlines < 1 {
         errors.push(Error {
             setting: Setting::Maxlines,
             offset: None,
-            message: "filters over several lines (`maxlines` above 1) are not supported yet".to_owned(),
+            message: "`maxlines` has to be at least 1".to_owned(),
             help: None,
         });
     }
-    let mut one = |source: &str, setting| match compile_regex(source, setting, options) {
+    let mut one = |source: &str, setting| match compile_regex(source, setting, options, settings.maxlines > 1) {
         Ok(regex) => Some(regex),
         Err(error) => {
             errors.push(error);
@@ -93,6 +93,7 @@ pub fn compile(settings: &config::Filter, dates: date::Options) -> Result<Filter
             prefregex: prefregex.flatten(),
             failregex: failregex.into_iter().flatten().collect(),
             ignoreregex: ignoreregex.into_iter().flatten().collect(),
+            maxlines: settings.maxlines,
             dates,
             usedns: settings.usedns,
         }),
@@ -104,13 +105,15 @@ fn of_date(error: &date::Error, setting: Setting) -> Error {
     Error { setting, offset: None, message: error.to_string(), help: error.help() }
 }
 
-fn compile_regex(source: &str, setting: Setting, options: tags::Options) -> Result<Regex, Error> {
+fn compile_regex(source: &str, setting: Setting, options: tags::Options, several_lines: bool) -> Result<Regex, Error> {
     let error = |offset, message, help| Error { setting, offset, message, help };
     if source.trim().is_empty() {
         return Err(error(None, "empty regular expression".to_owned(), Some("remove the line or write an expression")));
     }
     let expanded = tags::expand(source, options);
-    let pattern = regex::parse(&expanded.text, regex::Options::default()).map_err(|wrong| {
+    // where several lines are matched, failregexes see the beginning and the end of each
+    let multiline = several_lines && matches!(setting, Setting::Failregex(_));
+    let pattern = regex::parse(&expanded.text, regex::Options { multiline }).map_err(|wrong| {
         let byte = expanded.text.char_indices().nth(wrong.position).map_or(expanded.text.len(), |(at, _)| at);
         let message = format!("Unable to compile regular expression '{source}': {}", wrong.message);
         error(Some(expanded.origin(byte)), message, None)

@@ -154,6 +154,71 @@ const CASES: &[Case] = &[
             "f [2001:db8::1/32]",
         ],
     },
+    Case {
+        prefregex: None,
+        failregex: &[
+            "^ from <ADDR>$<SKIPLINES>^ bad <F-USER>\\w+</F-USER>$<SKIPLINES>^ end$",
+            "^ open (?P<n>\\d) <ADDR>$<SKIPLINES>^ shut (?P=n)$",
+            "^ one <HOST>$",
+            "^ two <HOST>$\\n^ two",
+        ],
+        ignoreregex: &["carl", "noise\\n.*$"],
+        maxlines: 5,
+        lines: &[
+            "from 192.0.2.1",
+            "from 192.0.2.2",
+            "bad bob",
+            "bad carl",
+            "end",
+            "noise",
+            "open 1 192.0.2.3",
+            "open 2 192.0.2.4",
+            "shut 1",
+            "shut 2",
+            "one 192.0.2.5",
+            "two 192.0.2.6",
+            "two 192.0.2.7",
+            "noise",
+            "noise é\u{b}x",
+            "",
+        ],
+    },
+    Case {
+        prefregex: Some("^ [pq]: <F-CONTENT>(?:(?<=p: ).*|(?<=q: )(?s:.+))</F-CONTENT>$"),
+        failregex: &["^bad <HOST>$", "^worse <HOST>$<SKIPLINES>^(?: p: )?and$", "^ p: and$\\n<HOST>", "^ q: <HOST>$"],
+        ignoreregex: &["192.0.2.3"],
+        maxlines: 3,
+        lines: &[
+            "p: bad 192.0.2.1",
+            "p: worse 192.0.2.2",
+            "p: and",
+            "p: bad 192.0.2.3",
+            "q: bad 192.0.2.4",
+            "noise",
+            "p: ",
+        ],
+    },
+    Case {
+        prefregex: None,
+        failregex: &[
+            "^ <F-MLFID>s\\d</F-MLFID> hi <ADDR>$<SKIPLINES>^ (?P=mlfid) <F-NOFAIL>ok</F-NOFAIL>$",
+            "^ <F-MLFID>s\\d</F-MLFID> no <F-USER>\\w+</F-USER>$",
+            "^ x\\n(?:^ y <ADDR>$)?",
+        ],
+        ignoreregex: &[],
+        maxlines: 4,
+        lines: &[
+            "s1 hi 192.0.2.1",
+            "s2 hi 192.0.2.2",
+            "s1 ok",
+            "s2 ok",
+            "s1 no bob",
+            "s2 no eve",
+            "noise",
+            "x",
+            "y 192.0.2.3",
+        ],
+    },
 ];
 
 fn job(case: &Case, lines: &[String], first: bool, tool: bool) -> Value {
@@ -216,10 +281,29 @@ fn row(hit: &Hit) -> Value {
     ])
 }
 
+/// The case's lines in random order, with and without dates, for each mode.
+fn shuffled(case: &Case, seed: &mut u64) -> Vec<(Vec<String>, (bool, bool))> {
+    let mut random = |below: usize| {
+        *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (*seed >> 33) as usize % below
+    };
+    let mut lines = Vec::new();
+    for at in 0..400 {
+        let line = case.lines[random(case.lines.len())];
+        lines.push(match random(4) {
+            0 => format!(" {line}"),
+            // far enough apart that some dates are too old to be inherited
+            _ => format!("{} {line}", 1_767_225_400 + at / 2),
+        });
+    }
+    [(true, false), (true, true), (false, true)].map(|mode| (lines.clone(), mode)).to_vec()
+}
+
 #[test]
 fn sequences_of_lines_mean_what_they_mean_to_fail2ban() {
     let mut jobs = Vec::new();
     let mut runs = Vec::new();
+    let mut seed = 1;
     for case in CASES {
         // dates only every other line, so that some are inherited
         let lines: Vec<String> = case
@@ -232,9 +316,11 @@ fn sequences_of_lines_mean_what_they_mean_to_fail2ban() {
                 },
             )
             .collect();
-        for (first, tool) in [(true, false), (true, true), (false, true)] {
+        let modes = [(true, false), (true, true), (false, true)];
+        for (lines, mode) in modes.map(|mode| (lines.clone(), mode)).into_iter().chain(shuffled(case, &mut seed)) {
+            let (first, tool) = mode;
             jobs.push(job(case, &lines, first, tool));
-            runs.push((case, lines.clone(), first, tool));
+            runs.push((case, lines, first, tool));
         }
     }
     let clock = Clock { now: Time::from_seconds(1_767_225_599), zone: jiff::tz::TimeZone::UTC };
@@ -276,5 +362,5 @@ fn sequences_of_lines_mean_what_they_mean_to_fail2ban() {
             assert_eq!(found, *expected, "{line} (first {first}, tool {tool}) of {:?}", case.failregex);
         }
     }
-    assert!(rows > 80, "only {rows} results");
+    assert!(rows > 1500, "only {rows} results");
 }

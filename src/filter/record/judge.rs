@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::buffer::{self, Buffer};
 use super::identify::{self, Identity};
 use super::session::{self, Groups, Sessions};
 use super::{Filter, Options, Regex, Verdict, Which};
@@ -22,6 +23,8 @@ pub struct Trace {
     pub ignored: Vec<usize>,
     /// The failregexes that matched and were not excused, in order.
     pub hits: Vec<Hit>,
+    /// Lines before this one that a match over several lines has used up.
+    pub earlier: Vec<Match>,
     /// Whether the first match was enough.
     pub(super) first: bool,
 }
@@ -53,6 +56,19 @@ pub(super) enum Sink<'a> {
     Trace(&'a mut Trace),
 }
 
+/// The lines that a match tells.
+pub(super) enum Lines<'a> {
+    /// One, made when it is needed.
+    One(&'a dyn Fn() -> Match),
+    /// Those of a filter that matches over several lines.
+    Several {
+        /// Those the texts are made of.
+        all: Vec<Match>,
+        /// What is left of them, once that is less.
+        rest: Option<Vec<Match>>,
+    },
+}
+
 /// All that judging a line needs.
 pub(super) struct Judge<'a, 's> {
     pub filter: &'a Filter,
@@ -68,8 +84,26 @@ pub(super) struct Judge<'a, 's> {
 }
 
 impl Judge<'_, '_> {
-    /// Judges `text`, which ends in a newline; `whole` makes the line as it is told.
-    pub fn run(mut self, text: &mut String, whole: &dyn Fn() -> Match) {
+    /// Judges `text`, a line without its date with a newline behind it; `whole` makes the line
+    /// as it is told.
+    pub fn line(mut self, text: &mut String, whole: &dyn Fn() -> Match) {
+        self.run(text, &mut Lines::One(whole));
+    }
+
+    /// Judges a line together with those before it; `text` is scratch memory.
+    pub fn lines(mut self, text: &mut String, buffer: &mut Buffer, line: Match) {
+        buffer.push(line, self.filter.maxlines as usize);
+        let mut lines = Lines::Several { all: std::mem::take(&mut buffer.lines), rest: None };
+        if let Lines::Several { all, .. } = &lines {
+            buffer::join(all, text);
+        }
+        self.run(text, &mut lines);
+        if let Lines::Several { all, rest } = lines {
+            buffer.lines = rest.unwrap_or(all);
+        }
+    }
+
+    fn run(&mut self, text: &mut String, lines: &mut Lines<'_>) {
         let filter = self.filter;
         let excused = filter.ignoreregex.len();
         if excused > 0 && excused + 2 < filter.failregex.len() && self.excused(text) {
@@ -91,11 +125,21 @@ impl Judge<'_, '_> {
                 text.clear();
                 text.push_str(&content);
                 text.push('\n');
+                if let Lines::Several { rest, .. } = lines {
+                    *rest = Some(vec![Match { line: content, date: (0, 0) }]);
+                }
             }
         }
         for (index, regex) in filter.failregex.iter().enumerate() {
-            if self.hit(regex, Which::Failregex(index), text) && self.matched(index, regex, &base, text, whole) {
+            if !self.hit(regex, Which::Failregex(index), text) {
+                continue;
+            }
+            if self.matched(index, regex, &base, text, lines) {
                 return;
+            }
+            // the next ones see what this match has left
+            if let Lines::Several { rest: Some(rest), .. } = lines {
+                buffer::join(rest, text);
             }
         }
     }
@@ -138,7 +182,7 @@ impl Judge<'_, '_> {
     }
 
     /// Deals with a failregex that has just matched; true if no other is to be tried.
-    fn matched(&mut self, index: usize, regex: &Regex, base: &Groups, text: &str, whole: &dyn Fn() -> Match) -> bool {
+    fn matched(&mut self, index: usize, regex: &Regex, base: &Groups, text: &str, lines: &mut Lines<'_>) -> bool {
         self.verdict.matched = true;
         let all = self.all();
         let mut groups = base.clone();
@@ -147,11 +191,35 @@ impl Judge<'_, '_> {
                 session::set(&mut groups, &name, value);
             }
         }
-        if self.excused(text) {
+        let mut left = None;
+        let matches = match lines {
+            Lines::One(whole) => vec![whole()],
+            Lines::Several { all, .. } => {
+                let span = self.cache.group(0).unwrap_or_default();
+                let divided = buffer::divide(all, text, span, &regex.skipped(self.cache, text));
+                left = Some(divided.rest);
+                divided.matched
+            }
+        };
+        let excused = match left {
+            Some(_) if !self.filter.ignoreregex.is_empty() => {
+                let mut covered = String::new();
+                buffer::join(&matches, &mut covered);
+                self.excused(&covered)
+            }
+            _ => self.excused(text),
+        };
+        let unknown = self.undated && self.time.is_none() && self.options.findtime.is_some();
+        if let Lines::Several { rest, .. } = lines
+            && (excused || !unknown)
+        {
+            *rest = left;
+        }
+        if excused {
             return !all;
         }
         self.verdict.undated |= self.undated;
-        if self.undated && self.time.is_none() && self.options.findtime.is_some() {
+        if unknown {
             return false;
         }
         let id = groups.iter().find_map(|(name, value)| match value {
@@ -160,7 +228,7 @@ impl Judge<'_, '_> {
         });
         let (mut groups, users, matches, nofail) = match &id {
             Some(id) => {
-                let session = self.sessions.merge(id, groups, &[whole()], self.now);
+                let session = self.sessions.merge(id, groups, &matches, self.now);
                 if session.nofail && !all {
                     return true;
                 }
@@ -168,7 +236,7 @@ impl Judge<'_, '_> {
             }
             None => {
                 let quiet = groups.iter().any(|(name, value)| &**name == "nofail" && value.is_some());
-                (groups, Vec::new(), vec![whole()], quiet)
+                (groups, Vec::new(), matches, quiet)
             }
         };
         let (who, address) = match identify::identify(&groups, self.filter.usedns) {

@@ -10,10 +10,12 @@ use super::date::{self, Dates, Found};
 use super::exact::Cache;
 use super::{Clock, Failure, Match, Unresolved};
 use crate::config::UseDns;
+use buffer::Buffer;
 use judge::{Judge, Sink};
 use moment::Last;
 use session::Sessions;
 
+pub mod buffer;
 pub mod identify;
 mod judge;
 pub mod moment;
@@ -23,7 +25,7 @@ pub mod session;
 pub use judge::{Hit, Trace};
 pub use regex::Regex;
 
-/// A compiled filter, shared by all logs of a jail. Lines are matched one at a time.
+/// A compiled filter, shared by all logs of a jail.
 #[derive(Debug)]
 pub struct Filter {
     /// Has to match first; its group `content` is what the others see.
@@ -32,6 +34,8 @@ pub struct Filter {
     pub failregex: Vec<Regex>,
     /// Exceptions.
     pub ignoreregex: Vec<Regex>,
+    /// So many lines are matched together, from 1.
+    pub maxlines: u32,
     /// Where the time stands; the same for all filters with the same date patterns.
     pub dates: Arc<Dates>,
     /// What becomes of host names.
@@ -55,6 +59,7 @@ pub struct State {
     pub(super) dates: date::State,
     pub(super) last: Last,
     sessions: Sessions,
+    buffer: Buffer,
     text: String,
 }
 
@@ -120,6 +125,12 @@ impl Parts<'_> {
 }
 
 impl Filter {
+    /// Whether lines that no failregex can match have to be shown to the filter nevertheless.
+    #[must_use]
+    pub fn needs_every_line(&self) -> bool {
+        self.maxlines > 1 || self.dates.needs_every_line()
+    }
+
     /// Judges one decoded line without its newline.
     pub fn line(
         &self,
@@ -164,7 +175,12 @@ impl Filter {
     ) -> Trace {
         let found = self.dates.find(&mut state.dates, cache, line, clock.now);
         let mut trace = Trace { first, ..Trace::default() };
+        // the oldest line of a full buffer makes room, used or not
+        let full = usize::from(state.buffer.lines.len() >= self.maxlines as usize);
+        let before = state.buffer.lines.get(full..).unwrap_or_default().to_vec();
         trace.verdict = self.dated(state, cache, line, found, clock, options, &mut Sink::Trace(&mut trace));
+        trace.earlier = before;
+        trace.earlier.retain(|line| !state.buffer.lines.contains(line));
         trace
     }
 
@@ -199,15 +215,11 @@ impl Filter {
             return verdict;
         }
         let undated = own.is_none() && !placeholder;
-        let State { last, sessions, text, .. } = state;
+        let State { last, sessions, buffer, text, .. } = state;
         let parts = match moment.inherited {
             true => Parts { line, inherited: last.text(), start: 0, end: 0 },
             false => Parts { line, inherited: "", start, end },
         };
-        text.clear();
-        text.push_str(&line[..parts.start]);
-        text.push_str(&line[parts.end..]);
-        text.push('\n');
         let judge = Judge {
             filter: self,
             sessions,
@@ -219,7 +231,15 @@ impl Filter {
             verdict: &mut verdict,
             sink,
         };
-        judge.run(text, &|| parts.whole());
+        if self.maxlines > 1 {
+            judge.lines(text, buffer, parts.whole());
+            return verdict;
+        }
+        text.clear();
+        text.push_str(&line[..parts.start]);
+        text.push_str(&line[parts.end..]);
+        text.push('\n');
+        judge.line(text, &|| parts.whole());
         verdict
     }
 }

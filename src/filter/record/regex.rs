@@ -82,6 +82,12 @@ impl Regex {
         }
         groups
     }
+
+    /// The text that `<SKIPLINES>` passed over in the last match.
+    pub(super) fn skipped(&self, cache: &Cache, text: &str) -> String {
+        let groups = (0..).map_while(|n| self.pattern.group(&format!("skiplines{n}")));
+        groups.filter_map(|group| cache.group(group)).map(|(start, end)| &text[start..end]).collect()
+    }
 }
 
 /// The group that `alt_NAME`, `alt_NAME_1`, `tuple_NAME` belong to. Fail2Ban wants a number to
