@@ -11,15 +11,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use super::approximate::{self, Patterns};
-use super::date::{self, Dates, Found};
 use super::exact;
 use super::set::{self, Automaton};
 use super::{Clock, Failure, Unresolved, record};
 use crate::line::Block;
-use crate::time::Time;
+use dating::{Dating, Here};
 use plan::{Jails, Plan, Planner};
 pub use scratch::Scratch;
 
+mod dating;
 mod plan;
 mod scratch;
 
@@ -87,29 +87,13 @@ impl Tally {
     }
 }
 
-/// Jails that find the same date in every line.
-#[derive(Debug)]
-struct Group {
-    dates: Arc<Dates>,
-    state: date::State,
-    /// In the present line.
-    found: Option<Found>,
-    /// Its value.
-    own: Option<Time>,
-    /// The last valid date of the block, and where its text stands.
-    last: Option<(Time, usize, usize)>,
-    /// The jails know of the last date themselves.
-    told: bool,
-}
-
 /// A line as the filters see it.
 #[derive(Clone, Copy)]
 struct Line<'l> {
     text: &'l str,
-    /// Where it stands in the block, if it is not a copy.
-    at: Option<usize>,
     /// The text with its newline, if the two stand side by side in the block.
     whole: Option<&'l [u8]>,
+    cut: bool,
 }
 
 /// What is at hand while a block is judged.
@@ -118,9 +102,7 @@ struct Work<'w, 'j> {
     block: &'w [u8],
     exact: &'w mut exact::Cache,
     caches: &'w mut [scratch::Caches],
-    groups: &'w mut [Group],
-    /// By jail.
-    group_of: &'w [usize],
+    dating: &'w mut Dating,
     jails: &'w mut [JailLog<'j>],
     clock: &'w Clock,
 }
@@ -140,14 +122,13 @@ impl Scanner {
         let count = jails.len().min(self.filters.len());
         let jails = &mut jails[..count];
         let plan = self.planner.plan(&self.filters, block.bytes);
-        let Scratch { exact, lossy, candidates, groups, group_of, .. } = scratch;
-        group(&self.filters, jails, groups, group_of);
-        let caches = scratch.kept.of(self.id, count);
-        let mut work = Work { scanner: self, block: block.bytes, exact, caches, groups, group_of, jails, clock };
+        let Scratch { exact, lossy, candidates, dating, kept } = scratch;
+        dating.begin(&self.filters, jails);
+        let caches = kept.of(self.id, count);
+        let mut work = Work { scanner: self, block: block.bytes, exact, caches, dating, jails, clock };
         work.lines(&plan, block.cut, candidates, lossy);
-        work.finish();
-        groups.clear();
-        scratch.kept.tidy();
+        dating.finish(block.bytes, exact, jails, clock);
+        kept.tidy();
     }
 
     fn automata(&self, index: usize) -> &Automata {
@@ -171,21 +152,6 @@ impl Filter {
     }
 }
 
-/// Puts jails together that have the same date patterns and learnt the same from the log so far.
-fn group(filters: &[Filter], jails: &mut [JailLog<'_>], groups: &mut Vec<Group>, group_of: &mut Vec<usize>) {
-    groups.clear();
-    group_of.clear();
-    for (jail, filter) in jails.iter_mut().zip(filters) {
-        let (dates, state) = (&filter.record.dates, &mut jail.state.dates);
-        let known = groups.iter().position(|group| Arc::ptr_eq(&group.dates, dates) && group.state == *state);
-        group_of.push(known.unwrap_or(groups.len()));
-        if known.is_none() {
-            let state = std::mem::take(state);
-            groups.push(Group { dates: dates.clone(), state, found: None, own: None, last: None, told: false });
-        }
-    }
-}
-
 impl Work<'_, '_> {
     fn lines(&mut self, plan: &Plan, cut: bool, candidates: &mut Jails, lossy: &mut String) {
         let block = self.block;
@@ -201,29 +167,45 @@ impl Work<'_, '_> {
                 end -= 1;
             }
             count += 1;
-            // Of a line that was cut only the exact judgement says whether what is left matches.
-            let cut = cut && next == block.len();
-            candidates.clone_from(if cut { &plan.all } else { &plan.always });
-            if hit < newline {
-                plan.add(&block[start..end], candidates);
-                hit = plan.next(block, next);
-            }
-            let whole = if end < next && end == newline { Some(&block[start..next]) } else { None };
             let line = match text {
                 Some(text) => text.get(start..end),
                 None => std::str::from_utf8(&block[start..end]).ok(),
             };
-            match line {
-                Some(text) => self.line(Line { text, at: Some(start), whole }, candidates, cut),
+            let place = (start, end);
+            let known = match line {
+                Some(text) => self.dating.glance(place, text.as_bytes()),
+                None => false,
+            };
+            // Of a line that was cut only the exact judgement says whether what is left matches.
+            let cut = cut && next == block.len();
+            let passed = hit >= newline && !plan.always.any() && !cut;
+            if known && passed {
+                start = next;
+                continue;
+            }
+            let (text, whole) = match line {
+                Some(text) => (text, (end == newline && end < next).then(|| &block[start..next])),
                 None => {
-                    lossy.clear();
-                    for chunk in block[start..end].utf8_chunks() {
-                        lossy.push_str(chunk.valid());
-                        if !chunk.invalid().is_empty() {
-                            lossy.push(char::REPLACEMENT_CHARACTER);
-                        }
+                    self.dating.look_away();
+                    decode(&block[start..end], lossy);
+                    (&**lossy, None)
+                }
+            };
+            if !known {
+                self.dating.look(line.map(|_| place), text, self.exact, self.jails, self.clock);
+            }
+            if !passed {
+                candidates.clone_from(if cut { &plan.all } else { &plan.always });
+                if hit < newline {
+                    plan.add(&block[start..end], candidates);
+                    hit = plan.next(block, next);
+                }
+                let line = Line { text, whole, cut };
+                for index in candidates.iter() {
+                    let here = self.dating.here(index, text.len());
+                    if cut || self.is_possible(index, line, here) {
+                        self.judge(index, line, here);
                     }
-                    self.line(Line { text: lossy, at: None, whole: None }, candidates, cut);
                 }
             }
             start = next;
@@ -233,46 +215,12 @@ impl Work<'_, '_> {
         }
     }
 
-    fn line(&mut self, line: Line<'_>, candidates: &Jails, cut: bool) {
-        for group in 0..self.groups.len() {
-            self.date(group, line);
-        }
-        for index in candidates.iter() {
-            if cut || self.is_possible(index, line) {
-                self.judge(index, line, cut);
-            }
-        }
-    }
-
-    /// Finds the date of a line and notes it as the last one.
-    fn date(&mut self, index: usize, line: Line<'_>) {
-        let group = &mut self.groups[index];
-        group.found = group.dates.find(&mut group.state, self.exact, line.text, self.clock.now);
-        let own = group.found.filter(|found| found.start < found.end).and_then(|found| {
-            let time = group.dates.value(self.exact, line.text, found, self.clock)?;
-            Some((time, found))
-        });
-        group.own = own.map(|(time, _)| time);
-        if let (Some((time, found)), Some(at)) = (own, line.at) {
-            group.last = Some((time, at + found.start, at + found.end));
-        } else if own.is_some() || group.last.is_none() && !group.told {
-            // A copy is gone with the next line; and without any date in this block, one of
-            // an earlier block may be too far from now.
-            let own = own.map(|(time, found)| (time, &line.text[found.start..found.end]));
-            (group.last, group.told) = (None, true);
-            for (jail, _) in self.jails.iter_mut().zip(self.group_of).filter(|(_, of)| **of == index) {
-                jail.state.last.next(own, false, self.clock, jail.options);
-            }
-        }
-    }
-
     /// Whether the automata of a jail think that the line may match.
-    fn is_possible(&mut self, index: usize, line: Line<'_>) -> bool {
-        let group = &self.groups[self.group_of[index]];
-        let (start, end) = match (group.found, group.own) {
-            (Some(found), Some(_)) => (found.start, found.end),
+    fn is_possible(&mut self, index: usize, line: Line<'_>, here: Here) -> bool {
+        let (start, end) = match here.found {
+            Some(found) if here.valid => (found.start, found.end),
             // A date that is none (30 February): whether it is cut out depends on the line before.
-            (Some(found), None) if found.start < found.end => return true,
+            Some(found) if found.start < found.end => return true,
             _ => (0, 0),
         };
         let text = line.text.as_bytes();
@@ -293,39 +241,30 @@ impl Work<'_, '_> {
         may_match(&automata.first, &mut caches.first) && may_match(&automata.second, &mut caches.second)
     }
 
-    fn judge(&mut self, index: usize, line: Line<'_>, cut: bool) {
-        let group = &self.groups[self.group_of[index]];
+    fn judge(&mut self, index: usize, line: Line<'_>, here: Here) {
         let jail = &mut self.jails[index];
-        if group.own.is_none() {
-            tell(group, self.block, jail, self.clock);
+        if !here.valid {
+            self.dating.tell(index, self.block, self.exact, jail, self.clock);
         }
         let filter = &self.scanner.filters[index].record;
         let (state, failures) = (&mut *jail.state, &mut jail.failures);
-        let verdict = filter.line_at(state, self.exact, line.text, group.found, self.clock, jail.options, failures);
+        let verdict = filter.line_at(state, self.exact, line.text, here.found, self.clock, jail.options, failures);
         let tally = &mut jail.tally;
         tally.steps += u64::from(verdict.unresolved == Some(Unresolved::Steps));
         tally.replace(verdict.replaced, verdict.distance);
         tally.old += u64::from(verdict.old);
         tally.ignored += u64::from(verdict.ignored.is_some());
-        tally.cut += u64::from(cut && !verdict.matched && verdict.ignored.is_none());
-    }
-
-    /// Gives the jails back what was learnt of the dates.
-    fn finish(self) {
-        for (jail, group) in self.jails.iter_mut().zip(self.group_of) {
-            let group = &self.groups[*group];
-            tell(group, self.block, jail, self.clock);
-            jail.state.dates.clone_from(&group.state);
-        }
+        tally.cut += u64::from(line.cut && !verdict.matched && verdict.ignored.is_none());
     }
 }
 
-/// Tells a jail the last date of the block so far.
-fn tell(group: &Group, block: &[u8], jail: &mut JailLog<'_>, clock: &Clock) {
-    if let Some((time, start, end)) = group.last
-        && let Ok(text) = std::str::from_utf8(&block[start..end])
-    {
-        let moment = jail.state.last.next(Some((time, text)), false, clock, jail.options);
-        jail.tally.replace(moment.replaced, moment.distance);
+/// Puts U+FFFD in place of what is no UTF-8.
+fn decode(bytes: &[u8], text: &mut String) {
+    text.clear();
+    for chunk in bytes.utf8_chunks() {
+        text.push_str(chunk.valid());
+        if !chunk.invalid().is_empty() {
+            text.push(char::REPLACEMENT_CHARACTER);
+        }
     }
 }

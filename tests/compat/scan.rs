@@ -176,6 +176,7 @@ fn blocks_of_a_log_are_judged_as_its_lines_are() {
                     count += 1;
                 }
                 assert_eq!(tally.lines, count);
+                assert_eq!(states[jail][0].dates(), states[jail][1].dates(), "round {round}, jail {jail}");
                 lines += count;
                 found += expected.len();
                 assert_eq!(

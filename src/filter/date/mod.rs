@@ -7,6 +7,7 @@
 //! which of several dates in a line counts.
 
 mod clock;
+mod day;
 mod layout;
 mod part;
 mod quick;
@@ -17,6 +18,7 @@ pub mod zone;
 use super::Clock;
 use super::exact::Cache;
 use crate::time::Time;
+pub use day::Day;
 pub use layout::Plan;
 pub use part::Part;
 pub use quick::{Form, Place, Quick};
@@ -94,6 +96,14 @@ pub struct Use<'d> {
     pub used: Option<Time>,
 }
 
+impl Found {
+    /// What a template finds that begins at the start of a line of so many bytes.
+    #[must_use]
+    pub fn at_start((start, end): (usize, usize), template: usize, length: usize) -> Found {
+        Found { start, end, template, searched: (0, length) }
+    }
+}
+
 impl State {
     fn prepare(&mut self, count: usize) {
         self.order = (0..count as u16).collect();
@@ -153,6 +163,25 @@ impl Dates {
     pub fn find(&self, state: &mut State, cache: &mut Cache, line: &str, now: Time) -> Option<Found> {
         let mut ascii = None;
         self.find_with(state, line, now, |template, from, to| template.search(cache, line, (from, to), &mut ascii))
+    }
+
+    /// The template that found the last date, and its usual form, if the next date in that form
+    /// is found without looking further and teaches nothing but that there was one more.
+    #[must_use]
+    pub fn sticky(&self, state: &State) -> Option<(usize, Quick)> {
+        let index = usize::from(*state.order.get(state.last?)?);
+        let (template, learnt) = (self.templates.get(index)?, state.learnt.get(index)?);
+        let settled = template.anchored && learnt.hits > 0 && learnt.distance == 0 && state.start == 0;
+        Some((index, template.quick.filter(|_| settled)?))
+    }
+
+    /// Counts so many dates that are as [`Dates::sticky`] says.
+    pub fn again(&self, state: &mut State, count: u64, now: Time) {
+        let index = state.last.and_then(|last| state.order.get(last)).copied();
+        if let Some(learnt) = index.and_then(|index| state.learnt.get_mut(usize::from(index))) {
+            learnt.hits += count;
+            learnt.used = now;
+        }
     }
 
     /// The same without the quick way; for comparison.

@@ -26,7 +26,7 @@ pub enum Form {
 }
 
 /// A usual form at a usual place; years are those from the first to the last.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quick {
     /// Where.
     pub place: Place,
@@ -257,7 +257,7 @@ const fn name(of: &[u8; 3]) -> u32 {
 }
 
 #[inline]
-fn month_name(a: u8, b: u8, c: u8) -> bool {
+pub(super) fn month_name(a: u8, b: u8, c: u8) -> bool {
     const NAMES: [u32; 12] = [
         name(b"jan"),
         name(b"feb"),

@@ -53,7 +53,7 @@ pub struct Template {
     pub(super) weight: f64,
     cut: u32,
     program: Program,
-    quick: Option<Quick>,
+    pub(super) quick: Option<Quick>,
     layout: Option<Layout>,
     meaning: Meaning,
     bounds: (bool, bool),

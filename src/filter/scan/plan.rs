@@ -51,6 +51,11 @@ impl Jails {
         }
     }
 
+    /// Whether it has members.
+    pub(super) fn any(&self) -> bool {
+        self.0.iter().any(|word| *word != 0)
+    }
+
     /// Its members in order.
     pub(super) fn iter(&self) -> impl Iterator<Item = usize> + '_ {
         self.0.iter().enumerate().flat_map(|(at, &word)| {

@@ -1,7 +1,8 @@
 //! What a thread keeps between blocks: memory that grows with what it has seen, within bounds.
 
+use super::dating::Dating;
 use super::plan::Jails;
-use super::{Group, exact, set};
+use super::{exact, set};
 
 /// So many scanners keep the states of their automata per thread; the one that was not used for
 /// the longest time loses them.
@@ -16,8 +17,7 @@ pub struct Scratch {
     pub(super) exact: exact::Cache,
     pub(super) lossy: String,
     pub(super) candidates: Jails,
-    pub(super) groups: Vec<Group>,
-    pub(super) group_of: Vec<usize>,
+    pub(super) dating: Dating,
     pub(super) kept: Kept,
 }
 
