@@ -33,18 +33,21 @@ const PARAMETERS: &[&str] = &["name", "port", "protocol", "chain", "blocktype", 
 /// Properties that make no difference to what the action does.
 const NEUTRAL: &[&str] = &["actname", "bantime"];
 
+/// Chains whose packets we see.
+const CHAINS: [&str; 6] = ["<known/chain>", "INPUT", "FORWARD", "DOCKER-USER", "INPUT_direct", "FORWARD_direct"];
+
 /// SHA-1 of [`canonical`] for the stock actions of 1.0.2 as Debian ships them.
 const KNOWN: &[(&str, Kind)] = &[
-    ("43b678843e358f325409e4e9e86f2cd4f8450af9", Kind::Ports), // iptables
-    ("ec4f72c51feb334adc3d51b89aaee2ebe4890d57", Kind::Ports), // iptables-multiport
-    ("0d864ac7ea2aded36207770312edec3ace5afd95", Kind::All),   // iptables-allports
-    ("eb13d8a3e66f86660d743d9e48ddc18c0db1e855", Kind::Ports), // iptables-new
-    ("24ca525988540c8f0a7742d747cbdef4683c57da", Kind::Ports), // iptables-ipset
-    ("7997094ad794aa4a47bae545396df0b775b09f50", Kind::Ports), // iptables-ipset-proto6
-    ("8661dfbee00cd038ff62d316fde4e9d9fb6bfecc", Kind::All),   // iptables-ipset-proto6-allports
-    ("caae31921ff90fa3e2b1a62a2a8790b17cd383d8", Kind::Ports), // nftables, nftables-multiport
-    ("c8efa313fe191802de9b7268292575c1333f4b7a", Kind::All),   // nftables-allports
-    ("20d897c48890bd22dde41b8d85b0ef0af1b3fdae", Kind::Ports), // firewallcmd-ipset
+    ("4b8486239b6bd295962aa035fd755454bfd22fb2", Kind::Ports), // iptables
+    ("fdefda5c5e5fa7fa470c1ad46b08e3fb104a14bb", Kind::Ports), // iptables-multiport
+    ("05097c6ce3f5a7a274947ade8594b70cab49d591", Kind::All),   // iptables-allports
+    ("01af4cbc70a6c50a68610d330f77a1b22ecb1e95", Kind::Ports), // iptables-new
+    ("409c568cccc7df59c3b00090983ee73a2b4373f8", Kind::Ports), // iptables-ipset
+    ("67d4a7ce6e3a0c67f1a43d758dce671fc77bb12b", Kind::Ports), // iptables-ipset-proto6
+    ("306209d9849416034f9e5057ea103fcc67a3cc5e", Kind::All),   // iptables-ipset-proto6-allports
+    ("ade18710a3e44f0ba0fd3c02f6de443716bcc048", Kind::Ports), // nftables, nftables-multiport
+    ("a48fd90b70a21f5cc8b0e4e0fe2565e24003a8f6", Kind::All),   // nftables-allports
+    ("21aa6ddf5f4a8f3b7b721116219a0b7e54c1d051", Kind::Ports), // firewallcmd-ipset
 ];
 
 /// Whether the properties are those of a stock action that the native firewall can serve, and what it would do.
@@ -54,8 +57,10 @@ pub fn recognise<'a>(properties: impl Iterator<Item = (&'a str, &'a str)>) -> Op
     let get = |name: &str| properties.iter().find(|(n, _)| *n == name).map(|(_, value)| *value);
     let hash = hash(&canonical(&properties));
     let (_, kind) = KNOWN.iter().find(|(known, _)| *known == hash)?;
-    // in front of all routing we see what any of these chains would see
-    if !get("chain").is_none_or(|chain| ["<known/chain>", "INPUT", "FORWARD", "DOCKER-USER"].contains(&chain)) {
+    // in front of all routing we see what any of these chains would see; a chain of nftables is
+    // the action's own, and its name says nothing
+    let covered = |chain: &str| CHAINS.contains(&chain) || get("chain_hook").is_some();
+    if !get("chain").is_none_or(covered) {
         return None;
     }
     Some(Native {
@@ -77,8 +82,9 @@ pub fn hash(canonical: &str) -> String {
 /// The properties of an action with the values of [`PARAMETERS`] replaced by their names.
 #[must_use]
 pub fn canonical(properties: &[(&str, &str)]) -> String {
+    let parameters = properties.iter().filter(|(name, value)| PARAMETERS.contains(name) && !value.is_empty());
     let mut values: Vec<(&str, &str)> =
-        properties.iter().filter(|(name, value)| PARAMETERS.contains(name) && !value.is_empty()).copied().collect();
+        parameters.map(|(name, value)| (*name, meant(name, value, properties))).collect();
     // the longest first, so that no value is torn by one that it contains
     values.sort_by_key(|(name, value)| (std::cmp::Reverse(value.len()), *name));
     let mut lines: Vec<String> = properties
@@ -96,6 +102,19 @@ pub fn canonical(properties: &[(&str, &str)]) -> String {
         .collect();
     lines.sort();
     lines.concat()
+}
+
+/// What a parameter stands for in the commands: jail.conf names the action's own chain without
+/// saying which it is.
+fn meant<'a>(name: &str, value: &'a str, properties: &[(&str, &str)]) -> &'a str {
+    let used = |chain: &&str| {
+        let of_commands = properties.iter().filter(|(name, _)| name.starts_with("action"));
+        of_commands.into_iter().any(|(_, text)| replace_words(text, chain, "") != *text)
+    };
+    match (name, value) {
+        ("chain", "<known/chain>") => ["INPUT_direct", "f2b-chain", "INPUT"].into_iter().find(used).unwrap_or(value),
+        _ => value,
+    }
 }
 
 /// Replaces a value where it stands as a word of its own.

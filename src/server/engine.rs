@@ -175,6 +175,8 @@ pub struct Engine {
     own_read: Time,
     pub(super) guard: Guard,
     pub(super) random: super::random::Random,
+    /// What the actions of all jails mention, and the editions of the jails it was read from.
+    pub(super) mentions: (Vec<u64>, super::native::Mentions),
     pub(super) stopping: bool,
     /// Jails whose last actions are still to come to their end.
     pub(super) endings: Vec<oneshot::Receiver<()>>,
@@ -221,6 +223,7 @@ impl Engine {
             own_read: now,
             guard: Guard::new(),
             random: super::random::Random::new(),
+            mentions: Default::default(),
             stopping: false,
             endings: Vec::new(),
             patterns: HashMap::new(),

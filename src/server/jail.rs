@@ -26,6 +26,7 @@ use super::effects::ticket;
 use super::engine::{Engine, causes};
 use super::logging::{Level, shown};
 use super::logs;
+use super::native::Mentions;
 use super::setup::{LogPath, Setup};
 
 /// What becomes of the bans of a jail that goes.
@@ -238,15 +239,21 @@ impl Engine {
     }
 
     /// How each action of a jail is carried out.
-    fn acts_of(&self, name: &Arc<str>) -> Vec<(String, Act)> {
+    fn acts_of(&mut self, name: &Arc<str>) -> Vec<(String, Act)> {
+        let native = self.options.native_actions;
+        let setups = || self.jails.values().map(|jail| &jail.setup);
+        if native && !setups().map(|setup| setup.edition).eq(self.mentions.0.iter().copied()) {
+            let actions = setups().flat_map(|setup| setup.actions.iter().map(|(_, properties)| properties));
+            let mentions = Mentions::of(actions, setups().map(|setup| setup.ignore.command.as_str()));
+            self.mentions = (setups().map(|setup| setup.edition).collect(), mentions);
+        }
         let Some(jail) = self.jails.get(name) else { return Vec::new() };
         let mut places = 0;
-        let native = self.options.native_actions;
         jail.setup
             .actions
             .iter()
             .map(|(action, properties)| {
-                let act = match super::native::scope(properties, native) {
+                let act = match super::native::scope(properties, native, &self.mentions.1) {
                     Some(scope) => {
                         places += 1;
                         let place = if places == 1 { name.clone() } else { format!("{name}/{action}").into() };

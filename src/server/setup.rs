@@ -5,6 +5,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::action::Properties;
 use crate::address::{AddressSet, Id};
@@ -60,6 +61,8 @@ pub struct Setup {
     pub actions: Vec<(String, Properties)>,
     /// Whether nothing is processed for now.
     pub idle: bool,
+    /// Another number after each change, of which no two are alike in this process.
+    pub edition: u64,
 }
 
 /// What has to follow from a changed setting.
@@ -146,6 +149,11 @@ fn texts(list: &[String]) -> Value {
     Value::List(list.iter().map(|text| Value::Text(text.clone())).collect())
 }
 
+fn next_edition() -> u64 {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    LAST.fetch_add(1, Ordering::Relaxed) + 1
+}
+
 impl Setup {
     /// A jail with all settings at Fail2Ban's built-in defaults.
     #[must_use]
@@ -161,6 +169,7 @@ impl Setup {
             journalmatch: Vec::new(),
             actions: Vec::new(),
             idle: false,
+            edition: next_edition(),
         }
     }
 
@@ -173,6 +182,7 @@ impl Setup {
         self.journalmatch.clear();
         self.logs.clear();
         self.actions.clear();
+        self.edition = next_edition();
     }
 
     /// `set JAIL WORDS…`: changes a setting.
@@ -182,6 +192,7 @@ impl Setup {
     pub fn set(&mut self, words: &[Value]) -> Result<(Value, Effect), Failure> {
         let missing = || Failure::new(FailureKind::Index, "list index out of range");
         let option = words.first().and_then(Value::as_text).ok_or_else(missing)?;
+        self.edition = next_edition();
         let values = &words[1..];
         let value = values.first();
         let need = || value.ok_or_else(missing);

@@ -24,6 +24,11 @@ const ACTIONS: &[(&str, bool)] = &[
 
 /// The properties of an action in a jail, as the reader resolves them.
 fn properties(action: &str, edit: impl Fn(String) -> String) -> Vec<(String, String)> {
+    properties_with(action, "port=\"ssh,2222\", protocol=\"tcp\", chain=\"<known/chain>\"", edit)
+}
+
+/// The same with these arguments.
+fn properties_with(action: &str, arguments: &str, edit: impl Fn(String) -> String) -> Vec<(String, String)> {
     let dir = tempfile::tempdir().unwrap();
     fs::create_dir(dir.path().join("action.d")).unwrap();
     fs::create_dir(dir.path().join("filter.d")).unwrap();
@@ -38,7 +43,7 @@ fn properties(action: &str, edit: impl Fn(String) -> String) -> Vec<(String, Str
     fs::write(dir.path().join("fail2ban.conf"), "[Definition]\n").unwrap();
     fs::write(
         dir.path().join("jail.conf"),
-        format!("[door]\nenabled = true\nbackend = polling\nfilter = f\naction = {action}[port=\"ssh,2222\", protocol=\"tcp\", chain=\"<known/chain>\"]\n"),
+        format!("[door]\nenabled = true\nbackend = polling\nfilter = f\naction = {action}[{arguments}]\n"),
     )
     .unwrap();
     let configuration = fail2ban::read(dir.path(), &fail2ban::Options { dump: true, ..Default::default() });
@@ -85,4 +90,36 @@ fn one_more_character_in_a_command_is_another_action() {
         let changed = properties(action, |text| text.replace("[Definition]", "[Definition]\nactionreban = true x"));
         assert_eq!(stock::recognise(pairs(&changed).into_iter()), None, "{action}");
     }
+}
+
+#[test]
+fn arguments_of_jails_are_understood_and_chains_we_do_not_see_are_left_to_the_commands() {
+    let of = |action: &str, arguments: &str| {
+        let properties = properties_with(action, arguments, |text| text);
+        stock::recognise(pairs(&properties).into_iter())
+    };
+    let mut unknown = Vec::new();
+    for (action, _) in ACTIONS {
+        for arguments in ["name=other", "blocktype=DROP, port=\"25, 465:587\", name=web", "protocol=\"tcp,udp\""] {
+            if of(action, arguments).is_none() {
+                unknown.push(format!("{action}[{arguments}]"));
+            }
+        }
+    }
+    assert!(unknown.is_empty(), "{unknown:?}");
+    for chain in ["INPUT", "FORWARD", "DOCKER-USER"] {
+        assert!(of("iptables-multiport", &format!("chain={chain}")).is_some(), "{chain}");
+    }
+    assert!(of("nftables-multiport", "chain=mine").is_some());
+    for (action, arguments) in [
+        ("iptables-multiport", "chain=OUTPUT"),
+        ("iptables-multiport", "returntype=DROP, blocktype=RETURN"),
+        ("iptables-multiport", "lockingopt="),
+        ("nftables-multiport", "chain_hook=output"),
+        ("nftables-multiport", "table_family=bridge"),
+    ] {
+        assert_eq!(of(action, arguments), None, "{action}[{arguments}]");
+    }
+    let native = of("nftables-allports", "protocol=\"tcp,udp\", blocktype=drop").unwrap();
+    assert_eq!((native.ports, &*native.protocol, &*native.blocktype), (None, "tcp,udp", "drop"));
 }
