@@ -5,6 +5,7 @@
 mod architecture;
 mod compat;
 mod daemon;
+mod demo;
 mod firewall;
 mod harness;
 mod questions;

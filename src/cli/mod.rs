@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 pub mod check;
 pub mod configuration;
+pub mod demo;
 pub mod dump;
 pub mod regex;
 pub mod server;
@@ -23,6 +24,7 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
     }
     match words.get(1).map(String::as_str) {
         Some("server") => server::main(&words[1..]),
+        Some("demo") => demo::main(&words[1..]),
         Some("regex") => regex::main(&words[1..]),
         Some("--version" | "-V") => {
             println!("sekimori {}", env!("CARGO_PKG_VERSION"));
@@ -30,7 +32,7 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
         }
         _ => {
             eprintln!(
-                "usage: sekimori client [-c DIR] -d|--dp|-t\n       sekimori server [-c DIR] [--firewall KIND] [--logtarget TARGET]\n       sekimori regex --json LOG FILTER"
+                "usage: sekimori client [-c DIR] -d|--dp|-t\n       sekimori server [-c DIR] [--firewall KIND] [--logtarget TARGET]\n       sekimori regex --json LOG FILTER\n       sekimori demo"
             );
             ExitCode::from(255)
         }
