@@ -163,8 +163,6 @@ impl std::fmt::Debug for Moment<'_> {
 pub struct Jail {
     limits: Limits,
     increment: Increment,
-    /// Who is ignored; asked by the caller, before a failure gets here.
-    pub rules: Rules,
     /// The counters.
     pub failures: Failures,
     bans: Bans,

@@ -7,11 +7,12 @@ use std::sync::Arc;
 use crate::action;
 use crate::action::queue::Event as ActionEvent;
 use crate::address::Id;
-use crate::config::UseDns;
 use crate::fail2ban::arithmetic::Number;
 use crate::fail2ban::{database, time};
+use crate::filter::scan::Tally;
 use crate::filter::{Datum, Failure, Who};
 use crate::firewall::Change;
+use crate::jail::ignore::By;
 use crate::jail::{self, Ban, Bans, Changed, Decision, Details, Grown, Past, Reason, Staleness, Verdict};
 use crate::state;
 use crate::time::Time;
@@ -19,7 +20,7 @@ use crate::time::Time;
 use super::engine::{Engine, causes};
 use super::jail::Act;
 use super::logging::{Level, shown};
-use super::logs::Tally;
+use super::questions::{Answer, Question};
 
 /// Odd times of a jail's lines are told of that often, in seconds.
 const TELL_ODD: f64 = 86_400.0;
@@ -28,22 +29,49 @@ impl Engine {
     /// A failure from a log.
     pub(super) fn failure(&mut self, name: &Arc<str>, failure: Failure, now: Time) {
         let Some(jail) = self.jails.get(name) else { return };
-        let id = match &failure.who {
-            Who::Id(id) => id.clone(),
-            Who::Name(host) => {
-                let text = format!("Unable to find a corresponding IP address for {}", shown(host));
-                if jail.setup.filter.usedns == UseDns::Warn {
-                    self.effects.line(Level::WARNING, "ipdns", text);
-                }
-                return;
+        let Who::Id(id) = &failure.who else { return self.ask(name, failure) };
+        match jail.policy.rules.check(id) {
+            Verdict::Ignored(by) => self.ignored(name, id, &by),
+            Verdict::NotIgnored => {
+                let id = id.clone();
+                self.count(name, jail::Ticket::new(failure, id, now), now);
             }
-        };
-        match jail.counts.rules.check(&id) {
-            Verdict::Ignored(by) => {
-                let text = format!("[{name}] Ignore {} by {by}", shown(&id.to_string()));
-                self.effects.line(Level::INFO, "filter", text);
+            Verdict::Ask(_) => self.ask(name, failure),
+        }
+    }
+
+    fn ignored(&mut self, name: &str, id: &Id, by: &By) {
+        let text = format!("[{name}] Ignore {} by {by}", shown(&id.to_string()));
+        self.effects.line(Level::INFO, "filter", text);
+    }
+
+    /// Has a failure asked about; it comes back as an answer.
+    fn ask(&mut self, name: &Arc<str>, failure: Failure) {
+        let Some(jail) = self.jails.get(name) else { return };
+        let question = Question { jail: name.clone(), tag: jail.tag, failure, policy: jail.policy.clone() };
+        if let Err(full) = self.questions.ask(question)
+            && let Some(note) = full.note
+        {
+            self.effects.line(note.level, note.part, note.text);
+        }
+    }
+
+    /// A failure that had to be asked about.
+    pub(super) fn answer(&mut self, answer: Answer) {
+        for note in answer.notes {
+            self.effects.line(note.level, note.part, note.text);
+        }
+        // the jail may have gone, and come back as another one, in the meantime
+        if self.jails.get(&answer.jail).is_none_or(|jail| jail.tag != answer.tag) {
+            return;
+        }
+        let now = super::clock().now;
+        for judged in answer.failures {
+            match &judged.ignored {
+                Some(by) if !judged.cached => self.ignored(&answer.jail, &judged.id, by),
+                Some(_) => {}
+                None => self.count(&answer.jail, jail::Ticket::new(judged.failure, judged.id, now), now),
             }
-            _ => self.count(name, jail::Ticket::new(failure, id, now), now),
         }
     }
 
@@ -210,8 +238,9 @@ impl Engine {
 
     /// Counts lines that could not be decided, and tells of odd ones.
     pub(super) fn tally(&mut self, name: &Arc<str>, path: &Path, tally: &Tally) {
-        let Some(jail) = self.jails.get_mut(name).filter(|_| !tally.is_empty()) else { return };
         let unresolved = tally.cut + tally.steps;
+        let odd = tally.old + tally.replaced;
+        let Some(jail) = self.jails.get_mut(name).filter(|_| unresolved + odd > 0) else { return };
         jail.unresolved += unresolved;
         let path = shown(&path.to_string_lossy());
         if unresolved > 0 && !std::mem::replace(&mut jail.told_unresolved, true) {
@@ -220,30 +249,28 @@ impl Engine {
             } else {
                 "a pattern with back-references needs too many steps for it".to_owned()
             };
-            let line = tally.unresolved.as_deref().unwrap_or_default();
             let text = format!(
-                "[{name}] a line of {path} could not be decided: {why}. It is not counted as a failure. `status {name}` \
-                 tells how many such lines there were. It begins: {}",
-                shown(line)
+                "[{name}] A line of {path} could not be decided: {why}. Such lines count as no failure; \
+                 the status of the jail tells how many there were"
             );
             self.effects.line(Level::WARNING, "filter", text);
         }
         let now = super::clock().now;
-        if tally.old + tally.replaced > 0 && jail.told_odd.is_none_or(|told| !(0.0..TELL_ODD).contains(&(now - told))) {
+        if odd > 0 && jail.told_odd.is_none_or(|told| !(0.0..TELL_ODD).contains(&(now - told))) {
             jail.told_odd = Some(now);
+            let findtime = span(jail.counts.limits().findtime);
             let text = if tally.replaced > 0 {
+                let distance = span(tally.distance.unsigned_abs() as f64);
+                let side = if tally.distance < 0 { "before" } else { "after" };
                 format!(
-                    "[{name}] Detected a log entry with a time far from the current one in operation mode. This looks like a timing or zone problem; the current time is used"
+                    "[{name}] Detected a log entry {distance} {side} the current time in operation mode. A clock or a zone \
+                     is wrong; lines like that count as of now"
                 )
             } else {
-                let findtime = span(jail.counts.limits().findtime);
-                format!(
-                    "[{name}] Ignoring all log entries older than {findtime}; these are probably messages from before the last stop"
-                )
+                format!("[{name}] Ignoring all log entries older than {findtime}; they were written before it started")
             };
             self.effects.line(Level::WARNING, "filter", text);
-            let line = shown(tally.odd.as_deref().unwrap_or_default());
-            let text = format!("[{name}] Please check a jail for a timing issue. Line with odd timestamp: {line}");
+            let text = format!("[{name}] Please check a jail for a timing issue. Log file: {path}");
             self.effects.line(Level::WARNING, "filter", text);
         }
     }

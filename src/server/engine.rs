@@ -23,13 +23,13 @@ use crate::control::Reply;
 use crate::firewall::{Change, Firewall};
 use crate::source::{Note, Position};
 use crate::state::{self, State};
-use crate::time::Time;
 
 use super::guard::Guard;
 use super::jail::Jail;
 use super::logging::{Level, Logger, shown};
 use super::logs::{Batch, Logs, Read};
 use super::own;
+use super::questions::{Answer, Questions};
 use super::socket::Request;
 
 /// Events that are dealt with before their effects are settled.
@@ -40,8 +40,6 @@ const TICK: Duration = Duration::from_millis(500);
 const STORE: Duration = Duration::from_millis(200);
 /// Time between two tries after something failed.
 const AGAIN: Duration = Duration::from_secs(1);
-/// So long what was read of the machine's addresses is taken for true, in seconds.
-const OWN_FOR: f64 = 60.0;
 /// Time between two looks for old entries of the database.
 const PURGE: Duration = Duration::from_secs(3600);
 /// Effects that could not be stored are kept up to this number; then the oldest positions and
@@ -74,6 +72,10 @@ pub enum Event {
     Trouble(String),
     /// A client wants something.
     Request(Request),
+    /// A failure that had to be asked about.
+    Answer(Answer),
+    /// This machine's addresses.
+    Own(Arc<AddressSet>),
     /// Somebody may have changed the kernel's rules.
     Firewall,
     /// The configuration is to be read again.
@@ -171,8 +173,8 @@ pub struct Engine {
     repair_at: Option<Instant>,
     heal_at: Instant,
     purge_at: Instant,
-    own: Arc<AddressSet>,
-    own_read: Time,
+    pub(super) own: Arc<AddressSet>,
+    pub(super) questions: Questions,
     pub(super) guard: Guard,
     pub(super) random: super::random::Random,
     /// What the actions of all jails mention, and the editions of the jails it was read from.
@@ -200,7 +202,11 @@ impl Engine {
         runtime: tokio::runtime::Handle,
         events: Sender<Event>,
     ) -> Engine {
-        let now = super::clock().now;
+        let sender = events.clone();
+        // the engine is gone only when all ends
+        let questions = Questions::start(&runtime, move |answer| drop(sender.send(Event::Answer(answer))));
+        let sender = events.clone();
+        questions.watch_own(move |own| drop(sender.send(Event::Own(own))));
         Engine {
             options,
             jails: IndexMap::new(),
@@ -220,7 +226,7 @@ impl Engine {
             heal_at: Instant::now() + HEAL,
             purge_at: Instant::now() + PURGE,
             own: Arc::new(own::addresses()),
-            own_read: now,
+            questions,
             guard: Guard::new(),
             random: super::random::Random::new(),
             mentions: Default::default(),
@@ -270,6 +276,8 @@ impl Engine {
             Event::Note { tags, path, note } => self.note(&tags, &path, &note),
             Event::Trouble(text) => self.effects.line(Level::ERROR, "filter", text),
             Event::Request(request) => self.request(request),
+            Event::Answer(answer) => self.answer(answer),
+            Event::Own(own) => self.set_own(own),
             Event::Firewall => self.heal_at = Instant::now(),
             Event::Reload => self.reload_from_files(),
             Event::Flush => _ = self.flush_logs(),
@@ -332,25 +340,20 @@ impl Engine {
         }
     }
 
-    /// This machine's addresses, read again now and then.
-    pub(super) fn own(&mut self, now: Time) -> Arc<AddressSet> {
-        if !(0.0..OWN_FOR).contains(&(now - self.own_read)) {
-            self.own_read = now;
-            let own = own::addresses();
-            if own != *self.own {
-                self.own = Arc::new(own);
-                for jail in self.jails.values_mut() {
-                    jail.counts.rules.set_own(self.own.clone());
-                }
-            }
+    /// This machine's addresses have changed.
+    fn set_own(&mut self, own: Arc<AddressSet>) {
+        if own == self.own {
+            return;
         }
-        self.own.clone()
+        self.own = own;
+        for jail in self.jails.values_mut() {
+            jail.set_policy(&self.own);
+        }
     }
 
     /// Ends what is over.
     fn expire(&mut self) {
         let now = super::clock().now;
-        self.own(now);
         for index in 0..self.jails.len() {
             let Some((name, jail)) = self.jails.get_index_mut(index) else { continue };
             if jail.setup.idle {

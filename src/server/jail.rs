@@ -11,7 +11,7 @@ use indexmap::IndexMap;
 
 use crate::action::Properties;
 use crate::action::queue::{Event as ActionEvent, Queue, Severity};
-use crate::address::Id;
+use crate::address::{AddressSet, Id};
 use crate::config::settings::Compat;
 use crate::control::{Failure, FailureKind};
 use crate::fail2ban::{compile, database, date, increment, time};
@@ -27,6 +27,7 @@ use super::engine::{Engine, causes};
 use super::logging::{Level, shown};
 use super::logs;
 use super::native::Mentions;
+use super::questions::Policy;
 use super::setup::{LogPath, Setup};
 
 /// What becomes of the bans of a jail that goes.
@@ -58,6 +59,8 @@ pub struct Jail {
     pub(super) started: bool,
     /// Counters, bans, rules.
     pub(super) counts: jail::Jail,
+    /// Whom not to count.
+    pub(super) policy: Arc<Policy>,
     pub(super) filter: Option<Arc<record::Filter>>,
     pub(super) acts: IndexMap<String, Act>,
     /// For actions that are commands.
@@ -73,9 +76,12 @@ pub struct Jail {
 
 impl Jail {
     pub(super) fn new(tag: u64, name: Arc<str>, backend: String) -> Jail {
+        let setup = Setup::new(name, backend);
+        let policy = Arc::new(Policy::new(&setup.ignore, setup.filter.usedns, Arc::default()));
         Jail {
             tag,
-            setup: Setup::new(name, backend),
+            setup,
+            policy,
             started: false,
             counts: jail::Jail::default(),
             filter: None,
@@ -86,6 +92,11 @@ impl Jail {
             told_unresolved: false,
             told_odd: None,
         }
+    }
+
+    /// Makes the rules agree with the settings and this machine's addresses.
+    pub(super) fn set_policy(&mut self, own: &Arc<AddressSet>) {
+        self.policy = Arc::new(Policy::new(&self.setup.ignore, self.setup.filter.usedns, own.clone()));
     }
 
     /// Places in the firewall.
@@ -165,7 +176,6 @@ impl Engine {
     }
 
     fn start_jail(&mut self, name: &Arc<str>, filter: record::Filter, now: Time) -> Result<(), Failure> {
-        let own = self.own(now);
         let Some(jail) = self.jails.get_mut(name) else { return Err(unknown(name)) };
         if jail.setup.backend.starts_with("systemd") {
             return Err(Failure::new(
@@ -179,8 +189,7 @@ impl Engine {
         jail.filter = Some(Arc::new(filter));
         jail.started = true;
         jail.counts.set_limits(jail.setup.limits.clone());
-        jail.counts.rules = rules(&jail.setup);
-        jail.counts.rules.set_own(own);
+        jail.set_policy(&self.own);
         jail.counts.failures.track_changes(self.state.is_some());
         self.set_increment(name);
         self.begin_actions(name);
@@ -298,7 +307,7 @@ impl Engine {
         let mut decisions = Vec::new();
         for row in bans {
             let id = Id::parse(&row.id);
-            if let Verdict::Ignored(by) = jail.counts.rules.check(&id) {
+            if let Verdict::Ignored(by) = jail.policy.rules.check(&id) {
                 let text = format!("[{name}] Ignore {} by {by}", shown(&id.to_string()));
                 self.effects.line(Level::INFO, "filter", text);
                 continue;
@@ -384,8 +393,6 @@ impl Engine {
     /// # Errors
     /// The new filter cannot be compiled; the jail stays as it was.
     pub(super) fn adopt(&mut self, name: &Arc<str>, new: Setup) -> Result<(), Failure> {
-        let now = super::clock().now;
-        let own = self.own(now);
         let Some(jail) = self.jails.get_mut(name) else { return Err(unknown(name)) };
         let changed = new.filter != jail.setup.filter;
         let fresh = if changed { Some(compiled(&new.filter)?) } else { None };
@@ -394,9 +401,8 @@ impl Engine {
             return Ok(());
         }
         jail.counts.set_limits(jail.setup.limits.clone());
-        if jail.setup.ignore != old.ignore {
-            jail.counts.rules = rules(&jail.setup);
-            jail.counts.rules.set_own(own);
+        if jail.setup.ignore != old.ignore || jail.setup.filter.usedns != old.filter.usedns {
+            jail.set_policy(&self.own);
         }
         let new_increment = jail.setup.increment != old.increment;
         if let Some(filter) = fresh {
@@ -517,6 +523,7 @@ impl Engine {
         }
         jail.started = false;
         self.logs.remove_all(jail.tag);
+        self.questions.forget(name);
         let decisions = jail.counts.flush(Reason::Stop);
         let bantime = jail.counts.limits().bantime;
         let bans = decisions.iter().filter_map(|decision| match decision {
@@ -559,17 +566,6 @@ pub(super) fn compiled(filter: &crate::config::Filter) -> Result<record::Filter,
 
 fn unknown(name: &str) -> Failure {
     Failure::new(FailureKind::UnknownJail, name)
-}
-
-/// Whom a jail ignores.
-fn rules(setup: &Setup) -> jail::Rules {
-    let mut rules = jail::Rules::default();
-    rules.ignoreself = setup.ignore.own;
-    rules.command = !setup.ignore.command.is_empty();
-    for entry in &setup.ignore.list {
-        rules.add(entry);
-    }
-    rules
 }
 
 fn method(setup: &Setup) -> Method {

@@ -13,8 +13,8 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::filter::exact::Cache;
-use crate::filter::{Clock, Failure, Unresolved, date, record};
-use crate::line::Block;
+use crate::filter::scan::{JailLog, Scanner, Scratch, Tally};
+use crate::filter::{Clock, Failure, date, record};
 use crate::source::{Delivery, Follower, Handler, Member, Method, Note, Opened, Pattern, Position, Spec, Waker};
 use crate::time::Time;
 
@@ -67,31 +67,6 @@ pub struct Found {
     pub failures: Vec<Failure>,
     /// The rest.
     pub tally: Tally,
-}
-
-/// Lines that an administrator may want to know of, counted.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
-    /// Lines that were too long and whose beginning does not match.
-    pub cut: u64,
-    /// Lines that a pattern with back-references could not decide within its steps.
-    pub steps: u64,
-    /// Lines that were too old.
-    pub old: u64,
-    /// Lines whose time was too far from now.
-    pub replaced: u64,
-    /// The beginning of the first line with a time of that kind.
-    pub odd: Option<Box<str>>,
-    /// The beginning of the first line that could not be decided.
-    pub unresolved: Option<Box<str>>,
-}
-
-impl Tally {
-    /// Whether there is nothing to tell.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.cut + self.steps + self.old + self.replaced == 0
-    }
 }
 
 /// How far a jail has read a log.
@@ -198,6 +173,8 @@ impl Logs {
                 events: self.events.clone(),
                 jails: self.jails.clone(),
                 states: HashMap::new(),
+                scanners: HashMap::new(),
+                scratch: Scratch::default(),
                 cache: Cache::default(),
                 room: Arc::default(),
                 dirty: HashMap::new(),
@@ -266,6 +243,9 @@ struct Worker {
     events: Sender<Event>,
     jails: HashMap<u64, Jail>,
     states: HashMap<(u64, Arc<Path>), record::State>,
+    /// By the jails that read a log.
+    scanners: HashMap<Vec<u64>, Arc<Scanner>>,
+    scratch: Scratch,
     cache: Cache,
     room: Arc<Room>,
     /// Positions that were not sent yet.
@@ -279,13 +259,17 @@ impl Worker {
         loop {
             for order in orders.try_iter() {
                 match order {
-                    Order::Jail(tag, jail) => _ = self.jails.insert(tag, jail),
+                    Order::Jail(tag, jail) => {
+                        self.jails.insert(tag, jail);
+                        self.scanners.retain(|tags, _| !tags.contains(&tag));
+                    }
                     Order::Add(tag, spec) => _ = follower.add(tag, spec),
                     Order::Remove(tag, pattern) => _ = follower.remove(tag, &pattern),
                     Order::RemoveAll(tag) => {
                         follower.remove_all(tag);
                         self.send_positions();
                         self.jails.remove(&tag);
+                        self.scanners.retain(|tags, _| !tags.contains(&tag));
                         self.states.retain(|(owner, _), _| *owner != tag);
                     }
                     Order::Stop => return self.send_positions(),
@@ -328,42 +312,51 @@ impl Worker {
         let _ = self.events.send(Event::Positions(read));
     }
 
-    /// Judges all lines of a block for one jail.
-    fn judge(&mut self, path: &Arc<Path>, member: Member, block: &Block<'_>, clock: &Clock) -> Option<Found> {
-        let jail = self.jails.get(&member.tag)?;
-        let state = self.states.entry((member.tag, path.clone())).or_default();
-        let options = record::Options {
-            in_operation: member.in_operation,
-            findtime: Some(jail.findtime),
-            keep_prefix_values: jail.keep_prefix_values,
-        };
-        let mut found = Found { tag: member.tag, ..Found::default() };
-        for line in block.bytes.split_inclusive(|byte| *byte == b'\n') {
-            let end = line.iter().rposition(|byte| !matches!(byte, b'\n' | b'\r')).map_or(0, |at| at + 1);
-            let text = String::from_utf8_lossy(&line[..end]);
-            let before = found.failures.len();
-            let verdict = jail.filter.line(state, &mut self.cache, &text, clock, options, &mut found.failures);
-            let tally = &mut found.tally;
-            tally.old += u64::from(verdict.old);
-            tally.replaced += u64::from(verdict.replaced);
-            if (verdict.old || verdict.replaced) && tally.odd.is_none() {
-                tally.odd = Some(beginning(&text));
-            }
-            let cut = block.cut && before == found.failures.len();
-            let steps = verdict.unresolved == Some(Unresolved::Steps);
-            tally.cut += u64::from(cut);
-            tally.steps += u64::from(steps);
-            if (cut || steps) && tally.unresolved.is_none() {
-                tally.unresolved = Some(beginning(&text));
-            }
-        }
-        Some(found)
+    /// Judges all lines of a block for all jails that read the log.
+    fn judge(&mut self, delivery: &Delivery<'_>, clock: &Clock) -> Vec<Found> {
+        let (jails, path) = (&self.jails, delivery.path);
+        let members: Vec<(Member, &Jail)> =
+            delivery.members.iter().filter_map(|member| Some((*member, jails.get(&member.tag)?))).collect();
+        let tags: Vec<u64> = members.iter().map(|(member, _)| member.tag).collect();
+        let scanner = self.scanners.entry(tags).or_insert_with_key(|_| {
+            let filters: Vec<_> = members.iter().map(|(_, jail)| jail.filter.clone()).collect();
+            Arc::new(Scanner::new(&filters))
+        });
+        // out of the map for the time being: several are needed at once
+        let mut states: Vec<record::State> = members
+            .iter()
+            .map(|(member, _)| self.states.remove(&(member.tag, path.clone())).unwrap_or_default())
+            .collect();
+        let mut logs: Vec<JailLog<'_>> = members
+            .iter()
+            .zip(&mut states)
+            .map(|((member, jail), state)| JailLog {
+                state,
+                options: record::Options {
+                    in_operation: member.in_operation,
+                    findtime: Some(jail.findtime),
+                    keep_prefix_values: jail.keep_prefix_values,
+                },
+                failures: Vec::new(),
+                tally: Tally::default(),
+            })
+            .collect();
+        scanner.block(&mut self.scratch, &delivery.block, &mut logs, clock);
+        let found = logs.into_iter().zip(&members).map(|(log, (member, _))| Found {
+            tag: member.tag,
+            failures: log.failures,
+            tally: log.tally,
+        });
+        let found = found.collect();
+        let owners = members.iter().map(|(member, _)| (member.tag, path.clone()));
+        self.states.extend(owners.zip(states));
+        found
     }
 }
 
-/// So much of a line as a message shows.
-fn beginning(line: &str) -> Box<str> {
-    line.chars().take(120).collect::<String>().into()
+/// Whether there is something to tell.
+fn is_odd(tally: &Tally) -> bool {
+    tally.cut + tally.steps + tally.old + tally.replaced > 0
 }
 
 impl Handler for Worker {
@@ -389,12 +382,8 @@ impl Handler for Worker {
 
     fn block(&mut self, delivery: &Delivery<'_>) {
         let clock = super::clock();
-        let found: Vec<Found> = delivery
-            .members
-            .iter()
-            .filter_map(|member| self.judge(delivery.path, *member, &delivery.block, &clock))
-            .collect();
-        if found.iter().all(|found| found.failures.is_empty() && found.tally.is_empty()) {
+        let found = self.judge(delivery, &clock);
+        if found.iter().all(|found| found.failures.is_empty() && !is_odd(&found.tally)) {
             let tags = delivery.members.iter().map(|member| member.tag).collect();
             self.dirty.insert(delivery.path.clone(), (tags, delivery.position.clone()));
             self.dirty_since.get_or_insert_with(Instant::now);

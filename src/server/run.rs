@@ -123,7 +123,7 @@ impl Engine {
         if let Some(starter) = self.guard.starter() {
             let prefix = crate::address::Id::Prefix(crate::address::Prefix::host(starter));
             let ignored =
-                |jail: &super::jail::Jail| matches!(jail.counts.rules.check(&prefix), crate::jail::Verdict::Ignored(_));
+                |jail: &super::jail::Jail| matches!(jail.policy.rules.check(&prefix), crate::jail::Verdict::Ignored(_));
             if !self.jails.is_empty() && !self.jails.values().all(ignored) {
                 let text = format!(
                     "This server was started by SSH from {starter}. Failed logins from there are counted like all others; \
