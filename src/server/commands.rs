@@ -485,6 +485,11 @@ impl Engine {
         let decisions = jail.counts.flush(Reason::Asked);
         let places: Vec<Change> = jail.places().map(|place| Change::Flush(place.clone())).collect();
         self.effects.kernel.extend(places);
+        for decision in &decisions {
+            if let Decision::Unban { ban, .. } = decision {
+                self.effects.unstored.insert(ban.id.to_string().into());
+            }
+        }
         self.effects.stored.push(state::Change::DeleteAll(name.clone()));
         self.effects.urgent = true;
         let number = decisions.len();
@@ -508,9 +513,10 @@ impl Engine {
         if !gone.contains(&id) {
             gone.push(id);
         }
-        let forgotten = gone.iter().map(|id| state::Change::Delete { jail: name.clone(), id: id.to_string().into() });
-        self.effects.stored.extend(forgotten);
-        self.effects.urgent = true;
+        for id in gone {
+            let id: Arc<str> = id.to_string().into();
+            self.effects.store(id.clone(), state::Change::Delete { jail: name.clone(), id });
+        }
         self.carry_out(name, decisions, super::clock().now);
         number
     }

@@ -101,7 +101,8 @@ impl Engine {
         };
         // What is not yet stored counts as well. It must not be stored for this: the position behind the
         // failures of a batch is known only when all of them are counted.
-        for change in &self.effects.stored {
+        let unstored = self.effects.unstored.contains(&*text);
+        for change in self.effects.stored.iter().filter(|_| unstored) {
             match change {
                 state::Change::Ban(ban) if *ban.id == *text => {
                     let history = jail::History { count: ban.count, time: ban.time, bantime: ban.bantime };
@@ -180,15 +181,16 @@ impl Engine {
         self.effects.kernel.extend(places.iter().filter_map(|place| change(place, ban, bantime, now)));
         let known = grown.is_some_and(|grown| grown.known);
         if !ban.restored && !known {
-            self.effects.stored.push(state::Change::Ban(state::Ban {
+            let id: Arc<str> = ban.id.to_string().into();
+            let row = state::Ban {
                 jail: name.clone(),
-                id: ban.id.to_string().into(),
+                id: id.clone(),
                 time: ban.time,
                 bantime: ban.bantime(bantime),
                 count: ban.count,
                 data: database::encode(&kept(&ban.details, ban.failures), self.general.dbmaxmatches.max(0) as usize),
-            }));
-            self.effects.urgent = true;
+            };
+            self.effects.store(id, state::Change::Ban(row));
         }
         if let Some(queue) = &jail.queue {
             self.effects.actions.push((queue.clone(), ActionEvent::Ban(Arc::new(ticket(ban, bantime)))));

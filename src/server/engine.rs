@@ -6,7 +6,7 @@
 //! log positions, counters and bans together, so that after a crash the log is read again from
 //! exactly there; then log lines, commands of actions, and answers to whoever asked.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
@@ -134,6 +134,8 @@ pub(super) struct Effects {
     pub kernel: Vec<Change>,
     /// For the database; what is not yet stored stays here.
     pub stored: Vec<state::Change>,
+    /// Whose history is among the things to store.
+    pub unstored: HashSet<Arc<str>>,
     /// For the log.
     pub lines: Vec<(Level, &'static str, String)>,
     /// For actions that are commands.
@@ -147,6 +149,13 @@ pub(super) struct Effects {
 impl Effects {
     pub(super) fn line(&mut self, level: Level, part: &'static str, text: String) {
         self.lines.push((level, part, text));
+    }
+
+    /// Something about someone's history that has to be stored without delay.
+    pub(super) fn store(&mut self, id: Arc<str>, change: state::Change) {
+        self.unstored.insert(id);
+        self.stored.push(change);
+        self.urgent = true;
     }
 }
 
@@ -428,6 +437,7 @@ impl Engine {
         self.store_at = None;
         let Some(state) = &mut self.state else {
             self.effects.stored.clear();
+            self.effects.unstored.clear();
             return;
         };
         for ((tag, path), position) in self.positions.drain() {
@@ -450,6 +460,7 @@ impl Engine {
         match state.commit(&self.effects.stored) {
             Ok(()) => {
                 self.effects.stored.clear();
+                self.effects.unstored.clear();
                 if self.store_again.take().is_some() {
                     self.effects.line(Level::NOTICE, "database", "the database can be written again".to_owned());
                 }
