@@ -78,6 +78,7 @@ impl Request {
             vendor: vendor_layers(),
             dump: self.dump || self.pretty,
             jail: None,
+            even_disabled: false,
             loglevel: self.loglevel.clone(),
             logtarget: self.logtarget.clone(),
             syslogsocket: self.syslogsocket.clone(),

@@ -93,8 +93,39 @@ pub fn read(
         found.push(missing(&files, "filter.d", "filter", &Text::new(name, None)));
         return Err(found);
     };
-    let mut found = std::mem::take(&mut files.diagnostics);
-    let mut definition = definition(&merged, arguments, backend);
+    resolve(&merged, std::mem::take(&mut files.diagnostics), arguments, backend, compat)
+}
+
+/// The same for a file that lies anywhere, with what it includes.
+///
+/// # Errors
+/// The findings, if it cannot be read or its values cannot be made.
+pub fn read_file(
+    path: &Path,
+    arguments: IndexMap<String, Text>,
+    backend: &str,
+    compat: Compat,
+) -> Result<(ResolvedFilter, Vec<Diagnostic>), Vec<Diagnostic>> {
+    let mut files = Files::new(path.parent().unwrap_or(Path::new("")), Vec::new());
+    let Some(merged) = files.read_file(path) else {
+        let mut found = std::mem::take(&mut files.diagnostics);
+        found.push(Diagnostic::error(None, format!("cannot read `{}`", path.display())));
+        return Err(found);
+    };
+    resolve(&merged, std::mem::take(&mut files.diagnostics), arguments, backend, compat)
+}
+
+fn resolve(
+    merged: &Merged,
+    mut found: Vec<Diagnostic>,
+    arguments: IndexMap<String, Text>,
+    backend: &str,
+    compat: Compat,
+) -> Result<(ResolvedFilter, Vec<Diagnostic>), Vec<Diagnostic>> {
+    if !merged.broken.is_empty() {
+        return Err(found);
+    }
+    let mut definition = definition(merged, arguments, backend);
     let result =
         definition.read(&OPTIONS, &Vars::new(), compat == Compat::V1_1, false).and_then(|()| definition.combined(&[]));
     match result {

@@ -91,10 +91,20 @@ impl Files {
 
     /// Reads a base name (`jail`, `filter.d/sshd`); none if it has no readable file.
     pub fn read(&mut self, base: &str) -> Option<Merged> {
-        let mut list = Vec::new();
         let layers = self.layers(base);
-        for path in &layers {
-            self.expand(path, &layers, &mut vec![], &mut list);
+        self.merged(&layers)
+    }
+
+    /// Reads one file, whatever its name, with what it includes and the `.local` beside it; none
+    /// if there is neither.
+    pub fn read_file(&mut self, path: &Path) -> Option<Merged> {
+        self.merged(&[path.to_owned()])
+    }
+
+    fn merged(&mut self, layers: &[PathBuf]) -> Option<Merged> {
+        let mut list = Vec::new();
+        for path in layers {
+            self.expand(path, layers, &mut vec![], &mut list);
         }
         let mut merged = Merged::default();
         let mut any = false;

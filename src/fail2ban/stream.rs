@@ -25,6 +25,8 @@ pub struct Options {
     pub dump: bool,
     /// Only this jail.
     pub jail: Option<String>,
+    /// Read that jail even if it is not enabled.
+    pub even_disabled: bool,
     /// Instead of option `loglevel`.
     pub loglevel: Option<String>,
     /// Instead of option `logtarget`.
@@ -215,6 +217,11 @@ fn jails(configuration: &mut Configuration, files: &mut Files, options: &Options
     let directory = files.directory().to_string_lossy().into_owned();
     for (name, value) in [("fail2ban_version", options.compat.version()), ("fail2ban_confpath", &directory)] {
         merged.defaults.entry(name.to_owned()).or_insert_with(|| Text::new(value, None));
+    }
+    if options.even_disabled
+        && let Some(section) = options.jail.as_ref().and_then(|jail| merged.sections.get_mut(jail))
+    {
+        section.insert("enabled".to_owned(), Text::new("true", None));
     }
     let referenced = references(&merged);
     for name in merged.sections.keys() {

@@ -74,7 +74,8 @@ impl Encoding {
     }
 
     /// The encoding of one file, given its first bytes.
-    pub(super) fn codec(self, start: &[u8]) -> Codec {
+    #[must_use]
+    pub fn codec(self, start: &[u8]) -> Codec {
         let order = |marked: &[u8], order: Option<Order>| {
             order.unwrap_or(if start.starts_with(marked) { Order::Big } else { Order::Little })
         };
@@ -91,18 +92,25 @@ impl Encoding {
 
 /// An [`Encoding`] whose byte order is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Codec {
+pub enum Codec {
+    /// Bytes are handed on as they are.
     Unchanged,
+    /// UTF-8 with a byte order mark to be dropped.
     Utf8Sig,
+    /// ISO 8859-1.
     Latin1,
+    /// UTF-16.
     Utf16(Order),
+    /// UTF-32.
     Utf32(Order),
+    /// Any other.
     Other(&'static Table),
 }
 
 impl Codec {
     /// Bytes of the smallest unit; lines begin at multiples of it.
-    pub(super) fn unit(self) -> usize {
+    #[must_use]
+    pub fn unit(self) -> usize {
         match self {
             Codec::Utf16(_) => 2,
             Codec::Utf32(_) => 4,
@@ -111,12 +119,14 @@ impl Codec {
     }
 
     /// Whether the bytes of a line are the text that the filters see.
-    pub(super) fn is_unchanged(self) -> bool {
+    #[must_use]
+    pub fn is_unchanged(self) -> bool {
         self == Codec::Unchanged
     }
 
     /// The bytes of a newline.
-    pub(super) fn newline(self) -> &'static [u8] {
+    #[must_use]
+    pub fn newline(self) -> &'static [u8] {
         match self {
             Codec::Utf16(Order::Little) => b"\n\0",
             Codec::Utf16(Order::Big) => b"\0\n",
@@ -127,7 +137,8 @@ impl Codec {
     }
 
     /// The end, newline included, of the line that `from` (a multiple of the unit) lies in.
-    pub(super) fn line_end(self, bytes: &[u8], from: usize) -> Option<usize> {
+    #[must_use]
+    pub fn line_end(self, bytes: &[u8], from: usize) -> Option<usize> {
         let (unit, newline) = (self.unit(), self.newline());
         if unit == 1 {
             return memchr::memchr(b'\n', &bytes[from..]).map(|at| from + at + 1);
@@ -136,7 +147,7 @@ impl Codec {
     }
 
     /// Appends the text of a line, or of its beginning, in UTF-8.
-    pub(super) fn decode(self, bytes: &[u8], out: &mut Vec<u8>) {
+    pub fn decode(self, bytes: &[u8], out: &mut Vec<u8>) {
         let mut push = |c: char| out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
         match self {
             Codec::Unchanged => out.extend_from_slice(bytes),

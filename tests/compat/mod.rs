@@ -9,6 +9,7 @@ mod hostile;
 mod python;
 mod record;
 mod regex;
+mod regex_report;
 mod samples;
 mod scan;
 mod stock;

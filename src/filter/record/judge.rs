@@ -16,8 +16,8 @@ use crate::time::Time;
 pub struct Trace {
     /// How the line was judged.
     pub verdict: Verdict,
-    /// Whether the prefregex matched.
-    pub prefix: bool,
+    /// The groups of the prefregex, if it matched.
+    pub prefix: Option<Groups>,
     /// Indices of the ignoreregexes that matched, each as often as it was asked: once for the
     /// line, or once for every failregex that matched.
     pub ignored: Vec<usize>,
@@ -115,7 +115,7 @@ impl Judge<'_, '_> {
                 return;
             }
             if let Sink::Trace(trace) = &mut self.sink {
-                trace.prefix = true;
+                trace.prefix = Some(prefix.groups(self.cache, text));
             }
             base = prefix.groups(self.cache, text);
             if let Some(index) = base.iter().position(|(name, _)| &**name == "content")

@@ -1,0 +1,359 @@
+//! `sekimori regex` (`fail2ban-regex`): what a filter finds in logs, without a server.
+//!
+//! `options` is the command line, `subject` what is tested, `input` where lines come from;
+//! `report`, `rows` and `json` are the three forms of the answer.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::process::ExitCode;
+use std::time::Instant;
+
+use clap::Parser as _;
+
+use crate::cli::configuration;
+use crate::filter::exact::Cache;
+use crate::filter::{Clock, Failure, approximate, record};
+use crate::line::MAX_LINE;
+use crate::source::Encoding;
+use crate::time::Time;
+use input::{Log, Progress, Reader};
+use options::{Options, Words};
+use report::{End, Report, Show};
+use result::Names;
+use rows::Format;
+use sheet::Sheet;
+use subject::{Failed, Subject};
+
+mod input;
+mod json;
+mod options;
+mod report;
+mod result;
+mod rows;
+mod sheet;
+mod subject;
+
+/// Wrong arguments, an unreadable filter or log, a bad expression.
+const FAILED: u8 = 255;
+
+/// From so many bytes on a progress bar is worth it.
+const LARGE: u64 = 32 << 20;
+
+/// Runs the command; the first word is its name.
+#[must_use]
+pub fn main(words: &[String]) -> ExitCode {
+    let original = words.first().is_some_and(|path| path.rsplit('/').next() == Some("fail2ban-regex"));
+    let options = match Options::try_parse_from(words) {
+        Ok(options) => options,
+        Err(error) => {
+            // the terminal is gone, then there is nobody to tell
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+        }
+    };
+    if options.short_version || options.version {
+        let directory = options.config.clone().unwrap_or_else(configuration::default_directory);
+        let version = configuration::settings(&directory).0.compat.version();
+        if options.short_version {
+            println!("{version}");
+        } else if original {
+            println!("fail2ban-regex {version}");
+        } else {
+            println!("sekimori {} (as fail2ban-regex {version})", env!("CARGO_PKG_VERSION"));
+        }
+        return ExitCode::SUCCESS;
+    }
+    let Some(words) = options.split() else {
+        // nobody to tell
+        let _ = std::io::stdout().write_all(options::help().as_bytes());
+        eprintln!("\nERROR: provide both <LOG> and <REGEX>.");
+        return ExitCode::from(FAILED);
+    };
+    if !options::is_level(&options.log_level) {
+        eprintln!("ERROR: `{}` is no log level", options.log_level);
+        return ExitCode::from(FAILED);
+    }
+    match run(&options, &words) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failed) => ExitCode::from(FAILED),
+    }
+}
+
+fn run(options: &Options, words: &Words) -> Result<(), Failed> {
+    let mut sheet = Sheet::stdout(options.out().is_some() || options.json || options.print_approximation);
+    let result = tested(options, words, &mut sheet);
+    sheet.flush();
+    result
+}
+
+fn tested(options: &Options, words: &Words, sheet: &mut Sheet) -> Result<(), Failed> {
+    let zone = jiff::tz::TimeZone::system();
+    let clock = Clock { now: options.now.map_or_else(now, Time::from_seconds), zone };
+    let moment = jiff::Timestamp::from_second(clock.now.seconds()).map_err(|error| {
+        eprintln!("ERROR: --now: {error}");
+        Failed
+    })?;
+    let year = u16::try_from(clock.zone.to_datetime(moment).year()).unwrap_or(1970);
+    for line in ["", "Running tests", "=============", ""] {
+        sheet.head(line);
+    }
+    let subject = subject::load(options, words, year, sheet)?;
+    if options.print_approximation {
+        approximation(&subject, sheet);
+        return Ok(());
+    }
+    let Some(encoding) = Encoding::from_name(&subject.encoding) else {
+        sheet.flush();
+        eprintln!("ERROR: there is no encoding `{}`", subject.encoding);
+        return Err(Failed);
+    };
+    let logs: Vec<Log> = words.logs.iter().map(|word| log(word, options)).collect();
+    announce(&logs, words, &subject, sheet)?;
+    let show = Show {
+        level: options.level(),
+        dates: options.verbose_date,
+        matched: options.print_all_matched,
+        no_missed: options.print_no_missed,
+        all_missed: options.print_all_missed,
+        no_ignored: options.print_no_ignored,
+        all_ignored: options.print_all_ignored,
+        lines: options.maxlines,
+    };
+    let mut test = Test {
+        report: Report::new(&subject.filter, show),
+        settings: record::Options { keep_prefix_values: subject.keep_prefix_values, ..record::Options::default() },
+        filter: &subject.filter,
+        state: record::State::default(),
+        cache: Cache::default(),
+        ticks: options.now.is_none(),
+        clock,
+        names: Names::default(),
+        first: options.no_check_all || options.out().is_some(),
+        form: match options.out() {
+            _ if options.json => Form::Json,
+            Some(format) => Form::Rows { format: Format::new(format), invert: options.invert },
+            None => Form::Report,
+        },
+        number: 0,
+        failures: Vec::new(),
+    };
+    let started = Instant::now();
+    let progress = Progress::default();
+    let bar = bar(&logs);
+    let mut result = Ok(());
+    for log in &logs {
+        if let Err(error) = test.log(log, encoding, &progress, &bar, sheet) {
+            sheet.flush();
+            bar.suspend(|| eprintln!("ERROR: {}", error.told()));
+            result = Err(Failed);
+        }
+        if sheet.is_gone() {
+            break;
+        }
+    }
+    bar.finish_and_clear();
+    if matches!(test.form, Form::Report) {
+        test.report.write(sheet, test.filter, &test.state, started.elapsed());
+    }
+    result
+}
+
+fn now() -> Time {
+    Time::from_micros(jiff::Timestamp::now().as_microsecond())
+}
+
+/// What a word means as a log: a file, the standard input, or lines as text.
+fn log(word: &str, options: &Options) -> Log {
+    if word == "-" {
+        Log::Stdin
+    } else if std::path::Path::new(word).is_file() {
+        Log::File(word.to_owned())
+    } else if word.contains('\n') || options.maxlines.is_some_and(|lines| lines > 1) {
+        Log::Text(word.split('\n').map(str::to_owned).collect())
+    } else {
+        Log::Text(vec![word.to_owned()])
+    }
+}
+
+/// Says in the head what is read.
+fn announce(logs: &[Log], words: &Words, subject: &Subject, sheet: &mut Sheet) -> Result<(), Failed> {
+    let encoding = if subject.encoding == "auto" { "UTF-8" } else { &subject.encoding };
+    for (log, word) in logs.iter().zip(&words.logs) {
+        match log {
+            Log::File(_) | Log::Stdin => {
+                sheet.head(&format!("Use         log file : {word}"));
+                sheet.head(&format!("Use         encoding : {encoding}"));
+            }
+            Log::Text(_) if options::is_journal(word) => {
+                sheet.head("Use         systemd journal");
+                sheet.head(&format!("Use         encoding : {encoding}"));
+                sheet.line("ERROR: the systemd journal cannot be read yet");
+                sheet.flush();
+                eprintln!("help: write its entries to a file, as in `journalctl -o short-iso -u ssh > ssh.log`");
+                return Err(Failed);
+            }
+            Log::Text(lines) if !word.contains('\n') && lines.len() == 1 && !subject.several_lines => {
+                sheet.head(&format!("Use      single line : {}", subject::short(word)));
+            }
+            Log::Text(lines) => {
+                sheet.head(&format!("Use      multi line : {} line(s)", lines.len()));
+                for (index, line) in lines.iter().take(5).enumerate() {
+                    sheet.head(&format!("|  {}: {}", index + 1, subject::short(line)));
+                }
+                if lines.len() > 5 {
+                    sheet.head("| ...");
+                }
+                sheet.head("`-");
+            }
+        }
+    }
+    sheet.head("");
+    Ok(())
+}
+
+/// The preselection of a filter as plain regular expressions, one a line; a line that the
+/// filter recognises matches all of them.
+fn approximation(subject: &Subject, sheet: &mut Sheet) {
+    let failures: Vec<_> = subject.filter.failregex.iter().map(|regex| &*regex.pattern).collect();
+    let prefix = subject.filter.prefregex.as_ref().map(|regex| &*regex.pattern);
+    let patterns = approximate::Patterns { prefix, failures: &failures };
+    sheet.line(&approximate::to_regex_text(&approximate::filter(patterns)));
+}
+
+/// A bar on stderr, if that is a terminal and there is much to read; else one that nobody sees.
+fn bar(logs: &[Log]) -> indicatif::ProgressBar {
+    let size = |log: &Log| match log {
+        Log::File(path) => std::fs::metadata(path).map_or(0, |data| data.len()),
+        Log::Stdin | Log::Text(_) => 0,
+    };
+    let total: u64 = logs.iter().map(size).sum();
+    if total < LARGE || !std::io::stderr().is_terminal() {
+        return indicatif::ProgressBar::hidden();
+    }
+    let style = indicatif::ProgressStyle::with_template(
+        "{bar:30} {bytes}/{total_bytes} {bytes_per_sec}, {eta} remaining, {msg}",
+    );
+    let bar = indicatif::ProgressBar::new(total);
+    bar.set_style(style.unwrap_or_else(|_| indicatif::ProgressStyle::default_bar()));
+    bar
+}
+
+/// How results are told.
+enum Form {
+    Report,
+    Rows { format: Format, invert: bool },
+    Json,
+}
+
+/// A filter on its way through logs.
+struct Test<'a> {
+    filter: &'a record::Filter,
+    settings: record::Options,
+    state: record::State,
+    cache: Cache,
+    clock: Clock,
+    /// The clock is the machine's.
+    ticks: bool,
+    names: Names,
+    /// The first failregex that matches is enough.
+    first: bool,
+    form: Form,
+    report: Report,
+    /// Lines of the log so far.
+    number: u64,
+    failures: Vec<Failure>,
+}
+
+impl Test<'_> {
+    fn log(
+        &mut self,
+        log: &Log,
+        encoding: Encoding,
+        progress: &Progress,
+        bar: &indicatif::ProgressBar,
+        sheet: &mut Sheet,
+    ) -> Result<(), input::Error> {
+        let mut reader = Reader::open(log, encoding, progress)?;
+        self.number = 0;
+        while let Some(block) = reader.block()? {
+            bar.set_position(progress.bytes());
+            if block.unfinished && matches!(log, Log::File(_)) && matches!(self.form, Form::Report | Form::Rows { .. })
+            {
+                // As the original: whoever writes it may not be done.
+                sheet.flush();
+                eprintln!("note: the last line of `{}` has no end and was left out", reader.name());
+                break;
+            }
+            if block.cut {
+                let number = self.number + 1;
+                bar.suspend(|| {
+                    eprintln!("warning: line {number} is longer than {MAX_LINE} bytes; only its beginning is matched");
+                });
+            }
+            if self.ticks {
+                self.clock.now = now();
+            }
+            for line in input::lines(block.bytes) {
+                self.number += 1;
+                self.line(&String::from_utf8_lossy(line), sheet);
+            }
+            if sheet.is_gone() {
+                return Ok(());
+            }
+            if reader.is_eager() {
+                sheet.flush();
+            }
+        }
+        Ok(())
+    }
+
+    fn line(&mut self, line: &str, sheet: &mut Sheet) {
+        if matches!(self.form, Form::Json) {
+            self.failures.clear();
+            let (state, cache) = (&mut self.state, &mut self.cache);
+            self.filter.line(state, cache, line, &self.clock, self.settings, &mut self.failures);
+            for failure in &self.failures {
+                sheet.line(&json::object(self.number, failure).to_string());
+            }
+            return;
+        }
+        if line.is_empty() || line.starts_with('#') {
+            return;
+        }
+        let (state, cache) = (&mut self.state, &mut self.cache);
+        let mut trace = self.filter.trace(state, cache, line, &self.clock, self.settings, self.first);
+        let mut ignored = !trace.ignored.is_empty();
+        let mut matched = 0;
+        for hit in &trace.hits {
+            for id in self.names.of(hit.who.as_ref()) {
+                match (&self.form, &id) {
+                    (Form::Report, _) => {
+                        let who = id.as_ref().map(ToString::to_string);
+                        self.report.hit(hit.regex, who.as_deref(), hit.time, matched > 1, &self.clock);
+                    }
+                    (Form::Rows { format, invert: false }, Some(id)) if !ignored && !hit.nofail => {
+                        format.write(sheet, hit, id, self.clock.now);
+                    }
+                    _ => {}
+                }
+                if hit.nofail {
+                    ignored = true;
+                } else {
+                    matched += 1;
+                }
+            }
+        }
+        let end = match (ignored, matched) {
+            (true, _) => End::Ignored,
+            (false, 0) => End::Missed,
+            (false, _) => End::Matched,
+        };
+        match &self.form {
+            Form::Report => {
+                self.report.others(&mut trace);
+                self.report.line(line, end);
+            }
+            Form::Rows { invert: true, .. } if end != End::Matched => sheet.line(line),
+            _ => {}
+        }
+    }
+}
