@@ -1,10 +1,11 @@
 //! Lines that an attacker might make the stock filters' patterns work on: the time grows with the
 //! line and not faster, and what is a match is found. Steps are counted, not time.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use sekimori::fail2ban::tags;
 use sekimori::filter::exact::{self, Cache, MAX_STEPS, Outcome, Program};
+use sekimori::line::MAX_LINE;
 
 use super::corpus::{self, Regex};
 use super::grow::{Pump, grow, refers_back, repeats};
@@ -53,14 +54,29 @@ impl Attack<'_> {
         self.wrong.push(format!("{}: {what}: {:.1500} on {head:?}", self.regex.filter, self.regex.text));
     }
 
+    /// A search and its time on the processor: the shortest of three, as others run beside us.
+    fn timed(&mut self, line: &str) -> (Outcome, Duration) {
+        let now = || {
+            let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+            Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+        };
+        let mut time = Duration::MAX;
+        let mut outcome = Outcome::NoMatch;
+        for _ in 0..3 {
+            let began = now();
+            outcome = self.program.search(&mut self.cache, line, 0);
+            time = time.min(now() - began);
+        }
+        (outcome, time)
+    }
+
     /// One line in its lengths.
     fn lines(&mut self, lines: &[&str]) {
         let mut before: Option<(u64, usize)> = None;
         for line in lines {
-            let began = Instant::now();
-            let outcome = self.program.search(&mut self.cache, line, 0);
-            if line.len() < 9 * KIB {
-                self.worst.time = self.worst.time.max(began.elapsed());
+            let (outcome, time) = self.timed(line);
+            if line.len() < 9 * KIB && time > self.worst.time {
+                self.worst.time = time;
             }
             let (steps, length) = (self.cache.steps(), line.len() as u64);
             self.worst.steps = self.worst.steps.max(steps);
@@ -147,6 +163,23 @@ fn time_grows_with_the_line_on_every_stock_pattern() {
     );
     let wrong: Vec<&str> = found.iter().flat_map(|(_, wrong)| wrong).map(String::as_str).collect();
     assert!(wrong.is_empty(), "{} complaints:\n{}", wrong.len(), wrong[..wrong.len().min(20)].join("\n"));
+}
+
+#[test]
+fn only_patterns_with_back_references_can_stay_undecided() {
+    let mut bounded = std::collections::BTreeSet::new();
+    for bare_colons in [false, true] {
+        for regex in corpus::load(tags::Options { bare_colons, ..tags::Options::default() }) {
+            let may = Program::new(&regex.pattern).may_give_up(MAX_LINE);
+            assert_eq!(may, refers_back(&regex.pattern.root), "{}: {}", regex.filter, regex.text);
+            if may {
+                bounded.insert(regex.filter);
+            }
+        }
+    }
+    let expected =
+        ["mongodb-auth", "openwebmail", "roundcube-auth", "selinux-ssh", "sendmail-reject", "slapd", "stunnel"];
+    assert_eq!(bounded.iter().map(String::as_str).collect::<Vec<_>>(), expected);
 }
 
 /// Lines that make Python's matcher hang or stall, and the filters whose patterns do.

@@ -99,6 +99,16 @@ impl Program {
         self.shape.anchor == Anchor::Text
     }
 
+    /// Whether a search of a text of so many bytes can end without a decision: its steps are limited.
+    #[must_use]
+    pub fn may_give_up(&self, length: usize) -> bool {
+        let code = self.strict.get_or_init(|| Box::new(self.fast.strict()));
+        self.shape.backrefs
+            || self.shape.too_conditional
+            || self.shape.captures_aside
+            || code.memos.saturating_mul(length as u64 + 1) > MAX_MEMORY
+    }
+
     /// Searches `text[from..]` for the leftmost match; assertions see the whole text.
     /// `from` is a border between characters.
     pub fn search(&self, cache: &mut Cache, text: &str, from: usize) -> Outcome {
