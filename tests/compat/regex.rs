@@ -67,6 +67,24 @@ fn random_patterns_match_as_in_python() {
 }
 
 #[test]
+fn random_patterns_match_as_in_python_on_long_texts() {
+    let (mut python, mut tally) = (Python::new(0.05), Tally::default());
+    let mut random = Random(3);
+    for _ in 0..if long() { 10_000 } else { 500 } {
+        let pattern = random_pattern(&mut random, 2, &mut 0);
+        let texts: Vec<String> = (0..4)
+            .map(|_| {
+                let (unit, times) = (random_text(&mut random), random.next(200));
+                format!("{}{}{}", random_text(&mut random), unit.repeat(times), random_text(&mut random))
+            })
+            .collect();
+        tally.compare(&mut python, &pattern, random.next(4) == 0, &texts);
+    }
+    tally.check();
+    assert!(tally.pairs - tally.too_long > 1_500, "{tally:?}");
+}
+
+#[test]
 fn what_python_refuses_is_refused() {
     let (mut python, mut tally) = (Python::new(2.0), Tally::default());
     let texts = ["a b".to_owned(), "x{".to_owned(), "abd".to_owned(), String::new()];

@@ -163,36 +163,51 @@ impl Set {
         self.step_beyond(text, at)
     }
 
+    /// The place behind all characters of the set that follow each other from `at`.
+    #[inline]
+    pub(super) fn scan_all(&self, text: &str, at: usize) -> usize {
+        self.scan_to(text, at, text.len())
+    }
+
+    /// The same, but it need not look further than `limit`. Where it does not stop before, what it
+    /// returns may lie behind the limit or, if that is within a character, there; to go on from
+    /// there is right.
+    #[inline]
+    pub(super) fn scan_to(&self, text: &str, at: usize, limit: usize) -> usize {
+        let bytes = text.as_bytes();
+        let mut end = at;
+        let rest = &bytes[at..limit.max(at)];
+        let found = match self.stop {
+            Stop::Many => loop {
+                while end < limit
+                    && bytes[end] < 128
+                    && self.ascii[usize::from(bytes[end] >> 6)] >> (bytes[end] & 63) & 1 == 1
+                {
+                    end += 1;
+                }
+                if end >= limit || bytes[end] < 128 {
+                    return end;
+                }
+                match self.step_beyond(text, end) {
+                    Some(next) => end = next,
+                    None => return end,
+                }
+            },
+            Stop::Never => None,
+            Stop::At1(a) => memchr::memchr(a, rest),
+            Stop::At2(a, b) => memchr::memchr2(a, b, rest),
+            Stop::At3(a, b, c) => memchr::memchr3(a, b, c, rest),
+        };
+        at + found.unwrap_or(rest.len())
+    }
+
     /// The place behind all characters of the set that follow each other from `at`, at most `most`.
     #[inline]
     pub(super) fn scan(&self, text: &str, at: usize, most: u32) -> usize {
-        let bytes = text.as_bytes();
-        let mut end = at;
         if most == u32::MAX {
-            let rest = &bytes[at..];
-            let found = match self.stop {
-                Stop::Many => loop {
-                    while let Some(&byte) = bytes.get(end)
-                        && byte < 128
-                        && self.ascii[usize::from(byte >> 6)] >> (byte & 63) & 1 == 1
-                    {
-                        end += 1;
-                    }
-                    if end == bytes.len() || bytes[end] < 128 {
-                        return end;
-                    }
-                    match self.step_beyond(text, end) {
-                        Some(next) => end = next,
-                        None => return end,
-                    }
-                },
-                Stop::Never => None,
-                Stop::At1(a) => memchr::memchr(a, rest),
-                Stop::At2(a, b) => memchr::memchr2(a, b, rest),
-                Stop::At3(a, b, c) => memchr::memchr3(a, b, c, rest),
-            };
-            return at + found.unwrap_or(rest.len());
+            return self.scan_all(text, at);
         }
+        let mut end = at;
         for _ in 0..most {
             match self.step(text, end) {
                 Some(next) => end = next,

@@ -1,6 +1,7 @@
 //! The instructions of a pattern, in two forms: one for speed, with runs of a class as single
-//! instructions, and a strict one, in which every choice is an instruction of its own and can
-//! therefore be remembered.
+//! instructions, and a strict one, in which every choice can be remembered. There a run without an
+//! end remembers its places itself; other runs, and those in a pattern tried aside, are spelled
+//! out, so that every choice is an instruction of its own.
 
 use super::class::{self, ANY, END, Next, Set};
 use crate::filter::syntax::{Assertion, Class, Greed, Node, Pattern, Side};
@@ -29,7 +30,9 @@ pub(super) struct Run {
     pub(super) max: u32,
     /// What may come behind it.
     pub(super) follow: u32,
-    conditions: (u32, u32),
+    /// As those of a [`Choice`].
+    pub(super) memo: u32,
+    pub(super) conditions: (u32, u32),
 }
 
 /// What else a choice knows.
@@ -195,8 +198,26 @@ impl Code {
 
     /// The strict form of a fast one.
     pub(super) fn strict(&self) -> Code {
-        let size = |op: &Op| match op {
+        let mut aside = vec![false; self.ops.len()];
+        for (index, op) in self.ops.iter().enumerate() {
+            if let Op::Look(number) | Op::Atomic(number) = op {
+                aside[index..self.asides[*number as usize].next as usize].fill(true);
+            }
+        }
+        let remembers = |index: usize| match &self.ops[index] {
             Op::Run(run, way) => {
+                let run = &self.runs[*run as usize];
+                let (from, to) = run.conditions;
+                let conditions = &self.conditions[from as usize..to as usize];
+                run.max == u32::MAX
+                    && *way != Way::Only
+                    && !aside[index]
+                    && conditions.iter().all(|condition| matches!(condition, Condition::Group(_)))
+            }
+            _ => false,
+        };
+        let size = |(index, op): (usize, &Op)| match op {
+            Op::Run(run, way) if !remembers(index) => {
                 let run = &self.runs[*run as usize];
                 let optional = if run.max == u32::MAX { 3 } else { (run.max - run.min) * 2 };
                 run.min + optional + if *way == Way::Only { 2 } else { 0 }
@@ -205,23 +226,23 @@ impl Code {
         };
         let mut place = Vec::with_capacity(self.ops.len() + 1);
         let mut next = 0;
-        for op in &self.ops {
+        for item in self.ops.iter().enumerate() {
             place.push(next);
-            next += size(op);
+            next += size(item);
         }
         let at = |old: u32| place[old as usize];
-        let mut code = Code { ops: Vec::with_capacity(next as usize), runs: Vec::new(), ..self.clone() };
+        let mut code = Code { ops: Vec::with_capacity(next as usize), ..self.clone() };
         code.nexts.truncate(1);
         for aside in &mut code.asides {
             aside.next = at(aside.next);
         }
-        for op in &self.ops {
+        for (index, op) in self.ops.iter().enumerate() {
             let op = match *op {
                 Op::Split { first, second, choice } => Op::Split { first: at(first), second: at(second), choice },
                 Op::Jump(to) => Op::Jump(at(to)),
                 Op::Turned { register, exit } => Op::Turned { register, exit: at(exit) },
                 Op::IfSet { group, no } => Op::IfSet { group, no: at(no) },
-                Op::Run(run, way) => {
+                Op::Run(run, way) if !remembers(index) => {
                     code.spell_out(&self.runs[run as usize], way);
                     continue;
                 }
@@ -292,7 +313,13 @@ impl Code {
                     (choice.first, choice.second, choice.memo) = (first, second, memo);
                     self.memos += 1 << (choice.conditions.1 - choice.conditions.0);
                 }
-                Op::Run(run, _) => self.runs[run as usize].follow = self.next_number(index as u32 + 1, &mut seen),
+                Op::Run(run, _) => {
+                    let follow = self.next_number(index as u32 + 1, &mut seen);
+                    let memo = self.memos as u32;
+                    let run = &mut self.runs[run as usize];
+                    (run.follow, run.memo) = (follow, memo);
+                    self.memos += 1 << (run.conditions.1 - run.conditions.0);
+                }
                 _ => {}
             }
         }
@@ -539,7 +566,7 @@ impl Compiler {
             } else {
                 self.conditions()
             };
-            self.code.runs.push(Run { set, min, max: max.unwrap_or(u32::MAX), follow: 0, conditions });
+            self.code.runs.push(Run { set, min, max: max.unwrap_or(u32::MAX), follow: 0, memo: 0, conditions });
             self.push(Op::Run(self.code.runs.len() as u32 - 1, way));
             return;
         }

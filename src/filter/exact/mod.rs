@@ -31,7 +31,7 @@ const KEEP_FRAMES: usize = 1 << 14;
 /// one takes over.
 #[must_use]
 pub fn budget(length: usize) -> u64 {
-    length as u64 * 16 + 1024
+    length as u64 * 8 + 1024
 }
 
 /// How a search ended.

@@ -35,6 +35,8 @@ pub(super) struct Memory {
     ends: std::collections::HashMap<u64, u32>,
 }
 
+/// Bytes of a run that are looked at together.
+const PIECE: usize = 256;
 /// Words of memory that stay allocated; what one long line needed is given back.
 const KEEP_WORDS: usize = 1 << 15;
 
@@ -58,6 +60,35 @@ impl Memory {
 
     fn has(&self, state: u64) -> bool {
         self.bits[(state / 64) as usize] >> (state % 64) & 1 == 1
+    }
+
+    /// The first of these states that is remembered.
+    fn first(&self, from: u64, to: u64) -> Option<u64> {
+        let mut state = from;
+        while state < to {
+            let word = self.bits[(state / 64) as usize] >> (state % 64);
+            if word != 0 {
+                let found = state + u64::from(word.trailing_zeros());
+                return (found < to).then_some(found);
+            }
+            state = (state / 64 + 1) * 64;
+        }
+        None
+    }
+
+    /// Remembers all of them.
+    fn fill(&mut self, from: u64, to: u64) {
+        let mut state = from;
+        while state < to {
+            let end = ((state / 64 + 1) * 64).min(to);
+            let mask = u64::MAX >> (64 - (end - state)) << (state % 64);
+            let word = &mut self.bits[(state / 64) as usize];
+            if *word == 0 {
+                self.touched.push((state / 64) as u32);
+            }
+            *word |= mask;
+            state = end;
+        }
     }
 
     fn insert(&mut self, state: u64) {
@@ -199,7 +230,7 @@ impl Search<'_> {
                     self.set(slot, at, part);
                     true
                 }
-                Op::Run(run, way) => match self.begin_run(run, way, pc, at) {
+                Op::Run(run, way) => match self.begin_run::<STRICT>(run, way, pc, at) {
                     Some(end) => {
                         at = end;
                         true
@@ -264,7 +295,7 @@ impl Search<'_> {
                 pc += 1;
                 continue;
             }
-            match self.back_to_a_choice(base)? {
+            match self.back_to_a_choice::<STRICT>(base)? {
                 Some(place) => (pc, at) = place,
                 None => return Ok(None),
             }
@@ -273,7 +304,7 @@ impl Search<'_> {
 
     /// Undoes what was done since the last choice, and says where to go on.
     #[inline(always)]
-    fn back_to_a_choice(&mut self, base: usize) -> Result<Option<(u32, usize)>, Exhausted> {
+    fn back_to_a_choice<const STRICT: bool>(&mut self, base: usize) -> Result<Option<(u32, usize)>, Exhausted> {
         loop {
             self.steps += 1;
             if self.steps > self.limit {
@@ -293,7 +324,8 @@ impl Search<'_> {
                 Some(Frame::Longer { run, pc, at, left }) => {
                     if left > 0
                         && let Some(next) = self.set_of(run).step(self.text, at as usize)
-                        && let Some(at) = self.longer(run, pc, next, left.saturating_sub(u32::from(left != u32::MAX)))
+                        && let Some(at) =
+                            self.longer::<STRICT>(run, pc, next, left.saturating_sub(u32::from(left != u32::MAX)))
                     {
                         return Ok(Some((pc, at)));
                     }
@@ -310,7 +342,7 @@ impl Search<'_> {
 
     /// The first length that a run takes.
     #[inline(always)]
-    fn begin_run(&mut self, number: u32, way: Way, pc: u32, at: usize) -> Option<usize> {
+    fn begin_run<const STRICT: bool>(&mut self, number: u32, way: Way, pc: u32, at: usize) -> Option<usize> {
         let bytes = self.text.as_bytes();
         let run = &self.code.runs[number as usize];
         let set = &self.code.sets[run.set as usize];
@@ -320,7 +352,10 @@ impl Search<'_> {
                 least = set.step(self.text, least)?;
             }
             let left = if run.max == u32::MAX { u32::MAX } else { run.max - run.min };
-            return self.longer(number, pc + 1, least, left);
+            return self.longer::<STRICT>(number, pc + 1, least, left);
+        }
+        if STRICT {
+            return self.begin_remembering(number, pc, at);
         }
         let end = set.scan(self.text, at, run.max);
         self.steps += (end - at) as u64 / 4;
@@ -332,6 +367,39 @@ impl Search<'_> {
             least += class::width(bytes[least]);
         }
         if way == Way::Only { Some(end) } else { self.shorter_or_equal(number, pc + 1, least, end) }
+    }
+
+    /// The first length that a run takes in the strict form, where each place is left only once:
+    /// whoever comes there again finds it remembered, and so are all the places behind it.
+    fn begin_remembering(&mut self, number: u32, pc: u32, at: usize) -> Option<usize> {
+        let run = &self.code.runs[number as usize];
+        let set = &self.code.sets[run.set as usize];
+        let mut least = at;
+        for _ in 0..run.min {
+            least = set.step(self.text, least)?;
+        }
+        let row = self.state(run.memo, run.conditions, 0);
+        let (mut end, mut fresh) = (least, true);
+        // in pieces, so that nothing is looked at that will turn out to be remembered
+        let most = loop {
+            let limit = (end + PIECE).min(self.text.len());
+            let known = self.memory.first(row + end as u64, row + limit as u64 + 1).map(|state| (state - row) as usize);
+            let stop = known.unwrap_or(limit);
+            end = set.scan_to(self.text, end, stop);
+            if known.is_some_and(|known| end >= known) {
+                fresh = false;
+            } else if end >= limit && end < self.text.len() {
+                continue;
+            }
+            break end;
+        };
+        self.steps += (most - least) as u64 / 4;
+        if !fresh && most == least {
+            return None;
+        }
+        let last = if fresh { most } else { most - 1 };
+        self.memory.fill(row + least as u64, row + last as u64 + 1);
+        self.shorter_or_equal(number, pc + 1, least, last)
     }
 
     #[inline(always)]
@@ -358,12 +426,24 @@ impl Search<'_> {
 
     /// The next length that a lazy run takes, `at` being one that it could.
     #[inline(always)]
-    fn longer(&mut self, run: u32, pc: u32, at: usize, left: u32) -> Option<usize> {
+    fn longer<const STRICT: bool>(&mut self, run: u32, pc: u32, at: usize, left: u32) -> Option<usize> {
         let follow = &self.code.nexts[self.code.runs[run as usize].follow as usize];
-        let set = self.set_of(run);
+        let set = &self.code.sets[self.code.runs[run as usize].set as usize];
         let (mut end, mut left) = (at, left);
         let mut passed = 0;
+        let row = if STRICT {
+            let run = &self.code.runs[run as usize];
+            self.state(run.memo, run.conditions, 0)
+        } else {
+            0
+        };
         let found = loop {
+            if STRICT {
+                if self.memory.has(row + end as u64) {
+                    break false;
+                }
+                self.memory.insert(row + end as u64);
+            }
             if class::may(follow, self.next(end)) {
                 break true;
             }
