@@ -53,6 +53,7 @@ pub async fn run(script: &Script, limit: Duration) -> std::io::Result<Outcome> {
         .spawn()?;
     let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(rustix::process::Pid::from_raw);
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let mut unfinished = Unfinished(group);
     let reading = tokio::spawn(async move { tokio::join!(drain(stdout), drain(stderr)) });
     let mut timed_out = false;
     let status = match tokio::time::timeout(limit, child.wait()).await {
@@ -68,12 +69,22 @@ pub async fn run(script: &Script, limit: Duration) -> std::io::Result<Outcome> {
             }
         }
     };
+    unfinished.0 = None;
     // a process left in the background may hold the pipes open: its output is not waited for
     let (stdout, stderr) = match tokio::time::timeout(GRACE, reading).await {
         Ok(Ok(output)) => output,
         _ => (Vec::new(), Vec::new()),
     };
     Ok(Outcome { status, timed_out, stdout, stderr })
+}
+
+/// The process group of a script that nobody waits for any more is killed, not only its shell.
+struct Unfinished(Option<rustix::process::Pid>);
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        signal(self.0, rustix::process::Signal::KILL);
+    }
 }
 
 fn signal(group: Option<rustix::process::Pid>, signal: rustix::process::Signal) {
@@ -117,6 +128,23 @@ mod tests {
         let outcome = run(&script("head -c 3000000 /dev/zero"), Duration::from_secs(10)).await.unwrap();
         assert!(outcome.success());
         assert_eq!(outcome.stdout.len(), MAX_OUTPUT);
+    }
+
+    #[tokio::test]
+    async fn a_command_that_nobody_waits_for_is_killed_with_its_children() {
+        let folder = tempfile::tempdir().unwrap();
+        let held = folder.path().join("held");
+        // the writing end of a pipe, held open by a child for as long as it lives
+        let text = format!("mkfifo {0}; sleep 60 > {0} & wait", held.display());
+        let task = tokio::spawn(async move { run(&script(&text), Duration::from_secs(60)).await });
+        while !held.exists() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let opened = tokio::task::spawn_blocking(move || std::fs::File::open(held)).await;
+        let mut pipe = opened.unwrap().unwrap();
+        task.abort();
+        let ended = tokio::task::spawn_blocking(move || std::io::Read::read(&mut pipe, &mut [0; 1])).await;
+        assert_eq!(ended.unwrap().unwrap(), 0);
     }
 
     #[tokio::test]
