@@ -164,6 +164,9 @@ fn a_host_name_in_a_log_means_all_its_addresses() {
         let text = format!("Unable to find a corresponding IP address for {missing}: [Errno -");
         assert!(failures.is_empty() && notes.len() == 1 && notes[0].starts_with(&text), "{notes:?}");
     }
+    let hostile = "$(touch\u{1b}[31m;\n).example.org";
+    let (failures, notes) = stage.shown(name(hostile), &warn);
+    assert!(failures.is_empty() && notes[0].contains("for $(touch\\u{1b}[31m;\\n).example.org: "), "{notes:?}");
     // what is known stays known, good or bad
     drop(server);
     assert_eq!(stage.shown(name("home.example.org"), &warn).0.len(), 2);

@@ -6,6 +6,7 @@ mod dates;
 mod dump;
 mod grow;
 mod hostile;
+mod ignore;
 mod python;
 mod record;
 mod regex;

@@ -2,6 +2,7 @@
 //! packets, and the real client.
 
 mod crash;
+mod questions;
 mod signals;
 
 use std::time::Duration;
