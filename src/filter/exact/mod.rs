@@ -12,7 +12,10 @@
 
 mod class;
 mod code;
+mod compile;
+mod next;
 mod search;
+mod strict;
 
 use std::sync::OnceLock;
 

@@ -1,0 +1,96 @@
+//! What may come next at a choice: the byte that stands there often decides it.
+
+use super::class::{self, ANY, END, Next};
+use super::code::{Code, Op};
+use crate::filter::syntax::Assertion;
+
+/// Instructions looked at to find out which byte may come next.
+const LOOK_AHEAD: usize = 200;
+
+/// For each instruction the last question about what comes next that came across it.
+struct Seen {
+    questions: u32,
+    last: Vec<u32>,
+}
+
+impl Code {
+    /// Finds out what may come next at all choices, and numbers the memory.
+    pub(super) fn finish(&mut self) {
+        let mut seen = Seen { questions: 0, last: vec![0; self.ops.len()] };
+        self.first = self.next(0, &mut seen);
+        self.memos = 0;
+        for index in 0..self.ops.len() {
+            match self.ops[index] {
+                Op::Split { first, second, choice } => {
+                    let first = self.next_number(first, &mut seen);
+                    let second = self.next_number(second, &mut seen);
+                    let memo = self.memos as u32;
+                    let choice = &mut self.choices[choice as usize];
+                    (choice.first, choice.second, choice.memo) = (first, second, memo);
+                    self.memos += 1 << (choice.conditions.1 - choice.conditions.0);
+                }
+                Op::Run(run, _) => {
+                    let follow = self.next_number(index as u32 + 1, &mut seen);
+                    let memo = self.memos as u32;
+                    let run = &mut self.runs[run as usize];
+                    (run.follow, run.memo) = (follow, memo);
+                    self.memos += 1 << (run.conditions.1 - run.conditions.0);
+                }
+                _ => {}
+            }
+        }
+        self.ops.shrink_to_fit();
+    }
+
+    fn next_number(&mut self, pc: u32, seen: &mut Seen) -> u32 {
+        let next = self.next(pc, seen);
+        if let Some(known) = self.nexts.iter().position(|n| *n == next) {
+            return known as u32;
+        }
+        self.nexts.push(next);
+        self.nexts.len() as u32 - 1
+    }
+
+    /// Which bytes, or the end of the text, may come next if this instruction is to lead to a match.
+    fn next(&self, pc: u32, seen: &mut Seen) -> Next {
+        let mut found = [0; 5];
+        let mut looked_at = 0;
+        let mut todo = vec![pc];
+        seen.questions += 1;
+        while let Some(pc) = todo.pop() {
+            if std::mem::replace(&mut seen.last[pc as usize], seen.questions) == seen.questions {
+                continue;
+            }
+            if looked_at == LOOK_AHEAD {
+                return ANY;
+            }
+            looked_at += 1;
+            match self.ops[pc as usize] {
+                Op::Byte(byte) => class::insert(&mut found, byte.into()),
+                Op::Literal { start, .. } => class::insert(&mut found, self.literals[start as usize].into()),
+                Op::Class(set) => class::unite(&mut found, &self.sets[set as usize].first),
+                Op::Run(run, _) => {
+                    let run = &self.runs[run as usize];
+                    class::unite(&mut found, &self.sets[run.set as usize].first);
+                    if run.min == 0 {
+                        todo.push(pc + 1);
+                    }
+                }
+                Op::Split { first, second, .. } => todo.extend([first, second]),
+                Op::Jump(to) => todo.push(to),
+                Op::Turned { exit, .. } => todo.extend([pc + 1, exit]),
+                Op::IfSet { no, .. } => todo.extend([pc + 1, no]),
+                Op::Assert(Assertion::End | Assertion::LineEnd) => {
+                    class::insert(&mut found, b'\n'.into());
+                    class::insert(&mut found, END);
+                }
+                Op::Assert(Assertion::VeryEnd) => class::insert(&mut found, END),
+                Op::Assert(_) | Op::Save(_) | Op::Turn(_) => todo.push(pc + 1),
+                Op::Look(aside) => todo.push(self.asides[aside as usize].next),
+                Op::Atomic(_) => todo.push(pc + 1),
+                Op::Backref { .. } | Op::Done | Op::Match => return ANY,
+            }
+        }
+        found
+    }
+}
