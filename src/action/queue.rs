@@ -30,6 +30,8 @@ pub enum Event {
         timeout: Option<f64>,
         /// Whether to start it now: the jail runs already.
         start: bool,
+        /// What is banned already; for an action that is started now.
+        bans: Vec<Arc<Ticket>>,
     },
     /// New properties for an action.
     Change {
@@ -117,11 +119,14 @@ async fn work(worker: Worker, mut events: mpsc::UnboundedReceiver<Event>) {
     let mut actions: Vec<Action> = Vec::new();
     while let Some(event) = events.recv().await {
         match event {
-            Event::Add { name, properties, timeout, start } => {
+            Event::Add { name, properties, timeout, start, bans } => {
                 let mut action =
                     Action { name, properties, timeout: limit(timeout), started: Vec::new(), banned: Vec::new() };
                 if start {
                     worker.start(&mut action).await;
+                }
+                for ticket in &bans {
+                    worker.ban(&mut action, ticket).await;
                 }
                 actions.push(action);
             }
@@ -471,7 +476,7 @@ mod tests {
             properties.set(name, (*value).to_owned());
         }
         let queue = Queue::start(&tokio::runtime::Handle::current(), "j".into(), Arc::new(|_, _| ()));
-        queue.send(Event::Add { name: "a".to_owned(), properties, timeout: None, start: false });
+        queue.send(Event::Add { name: "a".to_owned(), properties, timeout: None, start: false, bans: Vec::new() });
         for event in events {
             queue.send(event);
         }

@@ -235,7 +235,7 @@ impl Engine {
                         let report = move |severity, text: String| logger.log(level(severity), "utils", &text);
                         Queue::start(&self.runtime, name.clone(), Arc::new(report))
                     });
-                    let event = add(&action, properties, false);
+                    let event = add(&action, properties, None);
                     self.effects.actions.push((queue.clone(), event));
                     commands = true;
                 }
@@ -508,7 +508,7 @@ impl Engine {
                         let report = move |severity, text: String| logger.log(level(severity), "utils", &text);
                         Queue::start(&self.runtime, name.clone(), Arc::new(report))
                     });
-                    self.effects.actions.push((queue.clone(), add(action, properties, true)));
+                    self.effects.actions.push((queue.clone(), add(action, properties, Some(&tickets))));
                 }
             }
         }
@@ -576,8 +576,15 @@ fn encoding(setup: &Setup) -> Encoding {
     Encoding::from_name(&setup.filter.logencoding).unwrap_or(Encoding::Unchanged)
 }
 
-fn add(name: &str, properties: &Properties, start: bool) -> ActionEvent {
-    ActionEvent::Add { name: name.to_owned(), properties: properties.clone(), timeout: timeout(properties), start }
+/// An action for a jail that starts, or with `bans` for one that runs and has these.
+fn add(name: &str, properties: &Properties, bans: Option<&[Arc<crate::action::Ticket>]>) -> ActionEvent {
+    ActionEvent::Add {
+        name: name.to_owned(),
+        properties: properties.clone(),
+        timeout: timeout(properties),
+        start: bans.is_some(),
+        bans: bans.unwrap_or_default().to_vec(),
+    }
 }
 
 /// Limit of an action's commands in seconds.
