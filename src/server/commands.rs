@@ -15,7 +15,7 @@ use crate::control::{Command, Failure, FailureKind, Reply, Value};
 use crate::fail2ban::{self, database, repr, time};
 use crate::firewall::Change;
 use crate::jail::{self, Decision, Reason};
-use crate::state::{self, Opened, State};
+use crate::state::{self, State};
 
 use super::engine::{Engine, causes};
 use super::jail::{Jail, Leaving};
@@ -785,19 +785,7 @@ impl Engine {
             Ok((mut state, opened)) => {
                 let text = format!("Connected to fail2ban persistent database '{}'", shown(path));
                 self.effects.line(Level::INFO, "database", text);
-                match opened {
-                    Opened::Existing => {}
-                    Opened::Created => {
-                        let text = format!("New database created. Version '{}'", database::VERSION);
-                        self.effects.line(Level::WARNING, "database", text);
-                    }
-                    Opened::Repaired { moved, rows } => {
-                        let moved = shown(&moved.to_string_lossy());
-                        let text =
-                            format!("The database was damaged: {rows} row(s) saved, the damaged file is {moved}");
-                        self.effects.line(Level::ERROR, "database", text);
-                    }
-                }
+                self.effects.lines.extend(super::effects::opened(&opened));
                 if let Err(error) = state.commit(&[state::Change::NoJails]) {
                     self.effects.line(Level::ERROR, "database", causes(&error));
                 }

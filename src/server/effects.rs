@@ -14,10 +14,10 @@ use crate::filter::{Datum, Failure, Who};
 use crate::firewall::Change;
 use crate::jail::ignore::By;
 use crate::jail::{self, Ban, Bans, Changed, Decision, Details, Grown, Past, Reason, Staleness, Verdict};
-use crate::state;
+use crate::state::{self, Opened};
 use crate::time::Time;
 
-use super::engine::{Engine, causes};
+use super::engine::{Engine, General, causes};
 use super::jail::Act;
 use super::logging::{Level, shown};
 use super::questions::{Answer, Question};
@@ -181,16 +181,8 @@ impl Engine {
         self.effects.kernel.extend(places.iter().filter_map(|place| change(place, ban, bantime, now)));
         let known = grown.is_some_and(|grown| grown.known);
         if !ban.restored && !known {
-            let id: Arc<str> = ban.id.to_string().into();
-            let row = state::Ban {
-                jail: name.clone(),
-                id: id.clone(),
-                time: ban.time,
-                bantime: ban.bantime(bantime),
-                count: ban.count,
-                data: database::encode(&kept(&ban.details, ban.failures), self.general.dbmaxmatches.max(0) as usize),
-            };
-            self.effects.store(id, state::Change::Ban(row));
+            let row = row(name, ban, bantime, &self.general);
+            self.effects.store(row.id.clone(), state::Change::Ban(row));
         }
         if let Some(queue) = &jail.queue {
             self.effects.actions.push((queue.clone(), ActionEvent::Ban(Arc::new(ticket(ban, bantime)))));
@@ -340,6 +332,31 @@ fn datum_text(datum: &Datum) -> String {
 
 /// Name under which the database keeps an address that differs from the identifier.
 const ADDRESS: &str = "ip";
+
+/// A ban for the database; the jail's `bantime` is for those without one of their own.
+pub(super) fn row(jail: &Arc<str>, ban: &Ban, bantime: f64, general: &General) -> state::Ban {
+    state::Ban {
+        jail: jail.clone(),
+        id: ban.id.to_string().into(),
+        time: ban.time,
+        bantime: ban.bantime(bantime),
+        count: ban.count,
+        data: database::encode(&kept(&ban.details, ban.failures), general.dbmaxmatches.max(0) as usize),
+    }
+}
+
+/// What to say of how the database was found.
+pub(super) fn opened(opened: &Opened) -> Option<(Level, &'static str, String)> {
+    let (level, text) = match opened {
+        Opened::Existing => return None,
+        Opened::Created => (Level::WARNING, format!("New database created. Version '{}'", database::VERSION)),
+        Opened::Repaired { moved, rows } => {
+            let moved = shown(&moved.to_string_lossy());
+            (Level::ERROR, format!("The database was damaged: {rows} row(s) saved, the damaged file is {moved}"))
+        }
+    };
+    Some((level, "database", text))
+}
 
 /// What is stored of a ban or a counter.
 pub(super) fn kept(details: &Details, failures: u32) -> database::Ticket {

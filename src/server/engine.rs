@@ -470,19 +470,42 @@ impl Engine {
                     let text = format!("{}; bans go on, and are stored as soon as that works", causes(&error));
                     self.effects.line(Level::ERROR, "database", text);
                 }
-                if error.is_corrupt() {
-                    match state.repair(super::clock().now) {
-                        Ok(opened) => {
-                            self.effects.line(Level::WARNING, "database", format!("database repaired: {opened:?}"));
-                        }
-                        Err(error) => self.effects.line(Level::ERROR, "database", causes(&error)),
-                    }
-                }
-                let surplus = self.effects.stored.len().saturating_sub(MAX_UNSTORED);
-                self.effects.stored.drain(..surplus);
                 let again = Instant::now() + AGAIN;
                 (self.store_again, self.store_at) = (Some(again), Some(again));
+                if error.is_corrupt() {
+                    self.repair();
+                }
+                let mut surplus = self.effects.stored.len().saturating_sub(MAX_UNSTORED);
+                self.effects.stored.retain(|change| {
+                    use state::Change::{Failure, Forget, Position};
+                    let goes = surplus > 0 && matches!(change, Position(_) | Failure(_) | Forget { .. });
+                    surplus -= usize::from(goes);
+                    !goes
+                });
             }
+        }
+    }
+
+    /// Makes a new database of what can be read of a damaged one, and of what is known to be banned.
+    fn repair(&mut self) {
+        let Some(state) = &mut self.state else { return };
+        match state.repair(super::clock().now) {
+            Ok(opened) => {
+                let mut lost = Vec::new();
+                for (name, jail) in &self.jails {
+                    let known: HashSet<Arc<str>> =
+                        state.histories(name).unwrap_or_default().into_iter().map(|(id, _)| id).collect();
+                    let bantime = jail.counts.limits().bantime;
+                    let bans = jail.counts.bans().iter().filter(|ban| !known.contains(&*ban.id.to_string()));
+                    lost.extend(bans.map(|ban| super::effects::row(name, ban, bantime, &self.general)));
+                }
+                // those that wait to be stored are among both
+                let waiting = &self.effects.unstored;
+                lost.retain(|row| !waiting.contains(&row.id));
+                self.effects.stored.extend(lost.into_iter().map(state::Change::Ban));
+                self.effects.lines.extend(super::effects::opened(&opened));
+            }
+            Err(error) => self.effects.line(Level::ERROR, "database", causes(&error)),
         }
     }
 
@@ -535,6 +558,8 @@ impl Engine {
             self.stop_jail(&name, super::jail::Leaving::Stop);
         }
         self.settle();
+        // the last chance, whenever the last try was
+        self.store_again = None;
         self.store();
         // commands have their own deadlines; all jails' run side by side
         for ending in std::mem::take(&mut self.endings) {
