@@ -172,6 +172,8 @@ impl Engine {
         self.jails.insert(key.clone(), Jail::new(self.last_tag, key, backend.to_owned()));
         self.effects.line(Level::INFO, "jail", format!("Creating new jail '{}'", shown(name)));
         let used = if kind == "polling" { "polling" } else { "pyinotify" };
+        let by = if used == "polling" { "poller" } else { used };
+        self.effects.line(Level::INFO, "jail", format!("Jail '{}' uses {by} {{}}", shown(name)));
         self.effects.line(Level::INFO, "jail", format!("Initiated '{used}' backend"));
         Ok(name.into())
     }
@@ -213,14 +215,16 @@ impl Engine {
                 Some("add") if drafts.is_some() && self.jails.contains_key(&*name) => {
                     self.add_again(&name, words, drafts)
                 }
-                Some("set" | "multi-set") => match drafts.as_mut().and_then(|drafts| drafts.get_mut(&*name)) {
-                    Some(setup) => setup.set(&words[2..]).map(|_| ()),
-                    None if self.jails.get(&*name).is_some_and(|jail| !jail.started) => {
+                Some("set" | "multi-set") if words.len() > 2 => {
+                    match drafts.as_mut().and_then(|drafts| drafts.get_mut(&*name)) {
+                        Some(setup) => setup.set(&words[2..]).map(|(value, _)| self.told(&words[2..], &value)),
                         // compiled when it starts, not with each regex
-                        self.jails.get_mut(&*name).map_or(Ok(()), |jail| jail.setup.set(&words[2..]).map(|_| ()))
+                        None => match self.jails.get_mut(&*name).filter(|jail| !jail.started) {
+                            Some(jail) => jail.setup.set(&words[2..]).map(|(value, _)| self.told(&words[2..], &value)),
+                            None => self.set(&words[1..]).map(|_| ()),
+                        },
                     }
-                    None => self.set(&words[1..]).map(|_| ()),
-                },
+                }
                 _ => self.command(words).map(|_| ()),
             };
             if let Err(failure) = done {
@@ -639,24 +643,26 @@ impl Engine {
         let mut setup = jail.setup.clone();
         let (value, _) = setup.set(words)?;
         self.adopt(name, setup)?;
-        let option = words.first().map(text).unwrap_or_default();
-        let shown_value = text(&value);
-        let line = match option.as_str() {
-            "maxretry" => Some(("filter", format!("  maxRetry: {shown_value}"))),
-            "findtime" => Some(("filter", format!("  findtime: {shown_value}"))),
-            "maxlines" => Some(("filter", format!("  maxLines: {shown_value}"))),
-            "logencoding" => Some(("filter", format!("  encoding: {}", shown(&shown_value)))),
-            "bantime" => Some(("actions", format!("  banTime: {shown_value}"))),
-            other if other.starts_with("bantime.") => {
-                let name = other.trim_start_matches("bantime.");
-                Some(("jail", format!("Set banTime.{name} = {}", shown(&shown_value))))
-            }
-            _ => None,
-        };
-        if let Some((part, line)) = line {
-            self.effects.line(Level::INFO, part, line);
-        }
+        self.told(words, &value);
         Ok(value)
+    }
+
+    /// Logs a new setting, if it is one that is logged.
+    fn told(&mut self, words: &[Value], value: &Value) {
+        let value = shown(&text(value));
+        let option = words.first().map(text).unwrap_or_default();
+        let (part, line) = match option.as_str() {
+            "maxretry" => ("filter", format!("  maxRetry: {value}")),
+            "findtime" => ("filter", format!("  findtime: {value}")),
+            "maxlines" => ("filter", format!("  maxLines: {value}")),
+            "logencoding" => ("filter", format!("  encoding: {value}")),
+            "bantime" => ("actions", format!("  banTime: {value}")),
+            other => match other.strip_prefix("bantime.") {
+                Some(name) => ("jail", format!("Set banTime.{name} = {value}")),
+                None => return,
+            },
+        };
+        self.effects.line(Level::INFO, part, line);
     }
 
     fn ban_by_hand(&mut self, name: &Arc<str>, id: &str) -> Result<usize, Failure> {
