@@ -1,9 +1,14 @@
 //! The daemon end to end: real logs, the real binary, where it matters the real kernel and real
 //! packets, and the real client.
 
+mod bans;
 mod crash;
+mod log_lines;
 mod questions;
+mod reload;
+mod restart;
 mod signals;
+mod sources;
 
 use std::time::Duration;
 
@@ -64,6 +69,7 @@ fn without_any_configuration_sshd_is_protected_and_user_names_name_nobody() {
     let _listener = net.server().listen(SERVER, 22);
     // the built-in jail alone, but for its log
     let home = Home::new();
+    std::fs::remove_file(home.path("jail.conf")).unwrap();
     home.put("jail.local", &format!("[sshd]\nlogpath = {}\n", home.path("auth.log").display()));
     let daemon = home.start();
     let look_alikes =

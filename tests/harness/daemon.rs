@@ -16,17 +16,70 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub struct Home {
     dir: tempfile::TempDir,
     arguments: Vec<String>,
+    environment: Vec<(String, String)>,
+    program: Program,
+}
+
+/// Which program is the daemon.
+enum Program {
+    /// Ours.
+    Sekimori,
+    /// Ours, with a file system of so many bytes of its own at the folder's `small`.
+    OnSmallDisk(u32),
+    /// The real Fail2Ban.
+    Fail2Ban,
 }
 
 impl Home {
     /// With a filter `door`, which knows lines of [`Home::fail`], and an empty `auth.log`.
     pub fn new() -> Home {
-        let home = Home { dir: tempfile::tempdir().unwrap(), arguments: Vec::new() };
-        let at = home.dir.path().display();
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home { dir, arguments: Vec::new(), environment: Vec::new(), program: Program::Sekimori };
         home.put("auth.log", "");
-        home.put("fail2ban.conf", &format!("[Definition]\nsocket = {at}/sock\npidfile = {at}/pid\ndbfile = {at}/db\n"));
+        home.put("jail.conf", "[DEFAULT]\nbackend = auto\nfilter = door\n");
         home.put("filter.d/door.conf", "[Definition]\nfailregex = ^ \\S+ doord: bad key from <HOST>$\n");
+        // for a client that does not have it built in
+        let native = include_str!("../../action.d/nftables-native.conf");
+        home.put("action.d/nftables-native.conf", native);
+        home.database("DIR/db");
         home
+    }
+
+    /// Where the database is; `DIR` stands for the folder.
+    pub fn database(&self, dbfile: &str) {
+        let general = "[Definition]\nloglevel = INFO\nlogtarget = DIR/log\nsyslogsocket = auto\nsocket = DIR/sock\n\
+                       pidfile = DIR/pid\nallowipv6 = auto\ndbpurgeage = 1d\ndbmaxmatches = 10\n";
+        self.put("fail2ban.conf", &self.filled(&format!("{general}dbfile = {dbfile}\n")));
+    }
+
+    fn filled(&self, text: &str) -> String {
+        text.replace("LOG", "DIR/auth.log").replace("DIR", &self.dir.path().to_string_lossy())
+    }
+
+    /// Started by the real Fail2Ban instead.
+    pub fn real(mut self) -> Home {
+        super::net::need("fail2ban-server", "fail2ban");
+        self.program = Program::Fail2Ban;
+        self
+    }
+
+    /// The daemon has a file system of its own at `small`, of so many bytes.
+    pub fn with_small_disk(mut self, bytes: u32) -> Home {
+        fs::create_dir(self.path("small")).unwrap();
+        self.program = Program::OnSmallDisk(bytes);
+        self
+    }
+
+    /// One more word of the command line.
+    pub fn argument(mut self, word: &str) -> Home {
+        self.arguments.push(word.to_owned());
+        self
+    }
+
+    /// One more variable of the daemon's environment.
+    pub fn variable(mut self, name: &str, value: &str) -> Home {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
     }
 
     /// Bans are remembered, but not told to the kernel.
@@ -35,14 +88,18 @@ impl Home {
         self
     }
 
-    /// An enabled jail; `LOG` stands for the path of `auth.log`, `DIR` for the folder. In place of
-    /// a jail of that name.
+    /// An enabled jail with filter `door`; `LOG` stands for the path of `auth.log`, `DIR` for the
+    /// folder. In place of a jail of that name.
     pub fn jail(&self, name: &str, options: &str) {
-        let options = options.replace("LOG", "DIR/auth.log").replace("DIR", &self.dir.path().to_string_lossy());
-        self.put(&format!("jail.d/{name}.conf"), &format!("[{name}]\nenabled = true\n{options}"));
-        if !self.path("jail.conf").exists() {
-            self.put("jail.conf", "[DEFAULT]\nbackend = auto\nfilter = door\n");
-        }
+        self.put(&format!("jail.d/{name}.conf"), &self.filled(&format!("[{name}]\nenabled = true\n{options}")));
+    }
+
+    /// An action that writes down what it is told into the file of its name.
+    pub fn action(&self, name: &str) {
+        let file = self.path(name);
+        let note = |event: &str, rest: &str| format!("action{event} = echo {event}{rest} >> {}\n", file.display());
+        let text = [note("start", ""), note("stop", ""), note("ban", " <ip>"), note("unban", " <ip>")].concat();
+        self.put(&format!("action.d/{name}.conf"), &format!("[Definition]\n{text}"));
     }
 
     /// A file of the folder.
@@ -61,7 +118,9 @@ impl Home {
     pub fn append(&self, log: &str, messages: &[String]) {
         let now = stamp();
         let text: String = messages.iter().map(|message| format!("{now} host {message}\n")).collect();
-        let mut log = OpenOptions::new().append(true).create(true).open(self.path(log)).unwrap();
+        let path = self.path(log);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let mut log = OpenOptions::new().append(true).create(true).open(path).unwrap();
         log.write_all(text.as_bytes()).unwrap();
     }
 
@@ -90,17 +149,55 @@ impl Home {
         self.log().lines().filter_map(|line| Some(line.split_once("]: ")?.1.trim_start().to_owned())).collect()
     }
 
+    /// Answers of the database, each row joined by blanks.
+    pub fn rows(&self, query: &str) -> Vec<String> {
+        let database = rusqlite::Connection::open(self.path("db")).unwrap();
+        let mut query = database.prepare(query).unwrap();
+        let width = query.column_count();
+        let text = |row: &rusqlite::Row<'_>, at| -> String {
+            use rusqlite::types::ValueRef;
+            match row.get_ref(at).unwrap() {
+                ValueRef::Null => "-".to_owned(),
+                ValueRef::Integer(number) => number.to_string(),
+                ValueRef::Real(number) => number.to_string(),
+                ValueRef::Text(bytes) | ValueRef::Blob(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+            }
+        };
+        let rows = query.query_map([], |row| Ok((0..width).map(|at| text(row, at)).collect::<Vec<_>>().join(" ")));
+        rows.unwrap().map(Result::unwrap).collect()
+    }
+
+    /// Changes the database of a daemon that does not run.
+    pub fn change(&self, statement: &str) {
+        rusqlite::Connection::open(self.path("db")).unwrap().execute_batch(statement).unwrap();
+    }
+
     /// Starts a daemon and returns at once.
     pub fn spawn(self) -> Daemon {
-        let child = Command::new(env!("CARGO_BIN_EXE_sekimori"))
-            .arg("server")
-            .arg("-c")
-            .arg(self.dir.path())
-            .arg("--logtarget")
-            .arg(self.path("log"))
+        let ours = env!("CARGO_BIN_EXE_sekimori");
+        let mut command = match self.program {
+            Program::Sekimori => Command::new(ours),
+            Program::OnSmallDisk(bytes) => {
+                let mut command = Command::new("unshare");
+                let root = rustix::process::geteuid().is_root();
+                command.args(if root { &["-m", "--"][..] } else { &["-Urm", "--"] });
+                let text = format!("mount -t tmpfs -o size={bytes} none \"$0\" && exec \"$@\"");
+                command.args(["sh", "-c", &text]).arg(self.path("small")).arg(ours);
+                command
+            }
+            Program::Fail2Ban => Command::new("fail2ban-server"),
+        };
+        if matches!(self.program, Program::Fail2Ban) {
+            command.arg("-c").arg(self.dir.path()).args(["-xf", "start"]);
+        } else {
+            command.arg("server").arg("-c").arg(self.dir.path()).arg("--logtarget").arg(self.path("log"));
+        }
+        let child = command
             .args(&self.arguments)
             .env_remove("SSH_CONNECTION")
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
+            .stdout(Stdio::null())
             .stderr(Stdio::from(OpenOptions::new().append(true).create(true).open(self.path("stderr")).unwrap()))
             .spawn()
             .unwrap();
@@ -109,10 +206,15 @@ impl Home {
 
     /// Starts a daemon and waits until it is ready.
     pub fn start(self) -> Daemon {
-        let before = self.count("Server ready");
+        // the real one says it last for its last jail
+        let (ready, times) = match self.program {
+            Program::Fail2Ban => ("' started", fs::read_dir(self.path("jail.d")).unwrap().count()),
+            _ => ("Server ready", 1),
+        };
+        let times = self.count(ready) + times;
         let mut daemon = self.spawn();
         let end = Instant::now() + PATIENCE;
-        while daemon.count("Server ready") == before {
+        while daemon.count(ready) < times {
             let ended = daemon.child.try_wait().unwrap();
             let said = || fs::read_to_string(daemon.path("stderr")).unwrap_or_default();
             assert!(ended.is_none(), "{ended:?}: {}\n{}", said(), daemon.log());
@@ -141,6 +243,13 @@ impl Daemon {
     /// Its process number.
     pub fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// A number of its `/proc/PID/status`, such as `VmHWM`.
+    pub fn figure(&self, name: &str) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        line.trim_start_matches(':').split_whitespace().next().unwrap().parse().unwrap()
     }
 
     /// Sends it a signal.
@@ -192,7 +301,9 @@ impl Daemon {
     /// What the real client answers, and whether it was content.
     pub fn ask(&self, words: &[&str]) -> (bool, String) {
         super::net::need("fail2ban-client", "fail2ban");
-        let output = Command::new("fail2ban-client").arg("-s").arg(self.path("sock")).args(words).output().unwrap();
+        let mut client = Command::new("fail2ban-client");
+        client.arg("-c").arg(self.dir.path()).arg("-s").arg(self.path("sock"));
+        let output = client.args(words).output().unwrap();
         let said = [output.stdout, output.stderr].concat();
         (output.status.success(), String::from_utf8_lossy(&said).trim_end().to_owned())
     }
