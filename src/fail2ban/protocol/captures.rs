@@ -7,7 +7,6 @@ use crate::control::Value;
 pub(in crate::fail2ban) const END: &[u8] = super::END;
 
 /// One request and what came of it.
-#[expect(dead_code, reason = "the client's texts will be held against the rest")]
 pub(in crate::fail2ban) struct Capture {
     pub version: String,
     pub command: Option<Value>,
