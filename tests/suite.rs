@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may")]
 
 mod architecture;
+mod client;
 mod compat;
 mod daemon;
 mod demo;

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use super::{check, dump};
 use crate::config::settings::{self, Compat, Settings};
+use crate::control::Value;
 use crate::fail2ban::diagnostic::Diagnostic;
 use crate::fail2ban::layer::Vendor;
 use crate::fail2ban::{self, Configuration, Options, vendor};
@@ -32,6 +33,8 @@ pub struct Request {
     pub logtarget: Option<String>,
     /// `--syslogsocket`.
     pub syslogsocket: Option<String>,
+    /// Only this jail.
+    pub jail: Option<String>,
 }
 
 /// Where the configuration is, without `-c`.
@@ -59,77 +62,91 @@ pub fn settings(directory: &Path) -> (Settings, Vec<Diagnostic>) {
     (settings, found.collect())
 }
 
+/// Without a fail2ban.conf nobody expects files of Fail2Ban's names; then they are ours.
+fn own_places(configuration: &mut Configuration, directory: &Path) {
+    if ["fail2ban.conf", "fail2ban.local", "fail2ban.d"].iter().any(|name| directory.join(name).exists()) {
+        return;
+    }
+    "/run/sekimori/sekimori.sock".clone_into(&mut configuration.socket);
+    "/run/sekimori/sekimori.pid".clone_into(&mut configuration.pidfile);
+    for command in &mut configuration.stream {
+        if let [Value::Text(set), Value::Text(option), Value::Text(value)] = &mut command.words[..]
+            && set == "set"
+        {
+            match (option.as_str(), value.as_str()) {
+                ("logtarget", "/var/log/fail2ban.log") => "/var/log/sekimori.log".clone_into(value),
+                ("dbfile", "/var/lib/fail2ban/fail2ban.sqlite3") => {
+                    "/var/lib/sekimori/sekimori.sqlite3".clone_into(value);
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
 impl Request {
-    /// Reads everything; findings about sekimori.toml come first.
+    /// Where the configuration is.
     ///
     /// # Errors
     /// If the directory that `-c` names does not exist; the text says so.
-    pub fn read(&self) -> Result<Configuration, String> {
-        let directory = match &self.directory {
+    pub fn place(&self) -> Result<PathBuf, String> {
+        match &self.directory {
             Some(directory) if !directory.is_dir() => {
-                return Err(format!("Base configuration directory {} does not exist", directory.display()));
+                Err(format!("Base configuration directory {} does not exist", directory.display()))
             }
-            Some(directory) => directory.clone(),
-            None => default_directory(),
-        };
-        let (settings, problems) = settings(&directory);
-        let options = Options {
+            Some(directory) => Ok(directory.clone()),
+            None => Ok(default_directory()),
+        }
+    }
+
+    /// Reads fail2ban.conf alone, which says where the server is.
+    ///
+    /// # Errors
+    /// As of [`Request::place`].
+    pub fn read_general(&self) -> Result<Configuration, String> {
+        let directory = self.place()?;
+        let (settings, _) = settings(&directory);
+        let mut configuration = fail2ban::read_general(&directory, &self.options(&settings));
+        own_places(&mut configuration, &directory);
+        Ok(configuration)
+    }
+
+    /// Reads what a server is to be started with: without a fail2ban.conf all files are Sekimori's own.
+    ///
+    /// # Errors
+    /// As of [`Request::place`].
+    pub fn read_for_server(&self) -> Result<Configuration, String> {
+        let mut configuration = self.read()?;
+        own_places(&mut configuration, &self.place()?);
+        Ok(configuration)
+    }
+
+    fn options(&self, settings: &Settings) -> Options {
+        Options {
             compat: self.compat.unwrap_or(settings.compat),
             vendor: vendor_layers(),
             dump: self.dump || self.pretty,
-            jail: None,
+            jail: self.jail.clone(),
             even_disabled: false,
             loglevel: self.loglevel.clone(),
             logtarget: self.logtarget.clone(),
             syslogsocket: self.syslogsocket.clone(),
-        };
-        let mut configuration = fail2ban::read(&directory, &options);
+        }
+    }
+
+    /// Reads everything; findings about sekimori.toml come first.
+    ///
+    /// # Errors
+    /// As of [`Request::place`].
+    pub fn read(&self) -> Result<Configuration, String> {
+        let directory = self.place()?;
+        let (settings, problems) = settings(&directory);
+        let mut configuration = fail2ban::read(&directory, &self.options(&settings));
         configuration.diagnostics.splice(0..0, problems);
         if let Some(text) = std::fs::read_to_string(directory.join("sekimori.toml")).ok().filter(|t| !t.is_empty()) {
             configuration.texts.insert(directory.join("sekimori.toml"), text.into());
         }
         Ok(configuration)
-    }
-
-    /// Takes the options out of a command line; none if neither dump nor test was asked for.
-    #[must_use]
-    pub fn parse(arguments: &[String]) -> Option<Request> {
-        let mut request = Request::default();
-        let mut rest = arguments.iter();
-        while let Some(argument) = rest.next() {
-            if let Some(long) = argument.strip_prefix("--") {
-                let (name, attached) = long.split_once('=').map_or((long, None), |(n, v)| (n, Some(v.to_owned())));
-                let mut value = || attached.clone().or_else(|| rest.next().cloned());
-                match name {
-                    "dp" | "dump-pretty" => request.pretty = true,
-                    "test" => request.test = true,
-                    "conf" => request.directory = value().map(PathBuf::from),
-                    "compat" => request.compat = value().and_then(|text| text.parse().ok()),
-                    "loglevel" => request.loglevel = value(),
-                    "logtarget" => request.logtarget = value(),
-                    "syslogsocket" => request.syslogsocket = value(),
-                    "socket" | "pidfile" | "pname" | "timeout" => _ = value(),
-                    _ => {}
-                }
-            } else if let Some(short) = argument.strip_prefix('-') {
-                for (index, letter) in short.char_indices() {
-                    match letter {
-                        'd' => request.dump = true,
-                        't' => request.test = true,
-                        'c' | 's' | 'p' => {
-                            let attached = short[index + 1..].to_owned();
-                            let value = if attached.is_empty() { rest.next().cloned() } else { Some(attached) };
-                            if letter == 'c' {
-                                request.directory = value.map(PathBuf::from);
-                            }
-                            break;
-                        }
-                        _ => {}
-                    }
-                }
-            }
-        }
-        (request.dump || request.pretty || request.test).then_some(request)
     }
 
     /// Dumps or tests, as asked for.

@@ -31,6 +31,17 @@ impl Compat {
     }
 }
 
+impl Compat {
+    /// As `sekimori.toml` and `--compat` have it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Compat::V1_0 => "1.0",
+            Compat::V1_1 => "1.1",
+        }
+    }
+}
+
 impl std::str::FromStr for Compat {
     type Err = String;
 

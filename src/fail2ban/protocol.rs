@@ -245,7 +245,8 @@ impl Replies {
 }
 
 /// The name of a kind of failure, as JSON replies have it.
-fn kind(kind: FailureKind) -> &'static str {
+#[must_use]
+pub fn kind(kind: FailureKind) -> &'static str {
     match kind {
         FailureKind::Exception => "Exception",
         FailureKind::Value => "Value",

@@ -222,7 +222,9 @@ impl Logger {
     }
 }
 
-fn stamp_millis(now: jiff::Timestamp, zone: &jiff::tz::TimeZone) -> String {
+/// The time at the beginning of a line of the log: local, with milliseconds.
+#[must_use]
+pub fn stamp_millis(now: jiff::Timestamp, zone: &jiff::tz::TimeZone) -> String {
     let now = zone.to_datetime(now);
     format!("{},{:03}", now.strftime("%Y-%m-%d %H:%M:%S"), now.subsec_nanosecond() / 1_000_000)
 }
