@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use super::options::{Options, Parsed, Wrong, parse, seconds};
-use super::{background, check, configuration, usage};
+use super::{background, check, configuration, server, usage};
 use crate::config::settings::Compat;
 use crate::control::{Failure, FailureKind, Value};
 use crate::fail2ban::beautifier::arguments;
@@ -145,6 +145,27 @@ pub fn complain(text: &str) {
     };
 }
 
+/// Socket and pid file: what the options say, else the configuration.
+///
+/// # Errors
+/// If the configuration cannot be read; the text says why.
+pub fn places(options: &Options) -> Result<(PathBuf, PathBuf), String> {
+    let told = options.loglevel.is_some() && options.logtarget.is_some() && options.syslogsocket.is_some();
+    match (&options.socket, &options.pidfile) {
+        (Some(socket), Some(pidfile)) if told => Ok((socket.clone(), pidfile.clone())),
+        (socket, pidfile) => {
+            let found = options.request().read_general()?;
+            if found.is_fatal() {
+                eprint!("{}", check::report(&found.diagnostics, &found.texts, io::stderr().is_terminal()));
+                let first = found.diagnostics.first().map_or_else(String::new, |first| first.text.clone());
+                return Err(first);
+            }
+            let or = |told: &Option<PathBuf>, read: &str| told.clone().unwrap_or_else(|| read.into());
+            Ok((or(socket, &found.socket), or(pidfile, &found.pidfile)))
+        }
+    }
+}
+
 struct Client {
     options: Options,
     socket: PathBuf,
@@ -158,20 +179,7 @@ impl Client {
     /// # Errors
     /// If the configuration says nothing usable about it.
     fn new(options: Options) -> Result<Client, String> {
-        let told = options.loglevel.is_some() && options.logtarget.is_some() && options.syslogsocket.is_some();
-        let (socket, pidfile) = match (&options.socket, &options.pidfile) {
-            (Some(socket), Some(pidfile)) if told => (socket.clone(), pidfile.clone()),
-            (socket, pidfile) => {
-                let found = options.request().read_general()?;
-                if found.is_fatal() {
-                    eprint!("{}", check::report(&found.diagnostics, &found.texts, io::stderr().is_terminal()));
-                    let first = found.diagnostics.first().map_or_else(String::new, |first| first.text.clone());
-                    return Err(first);
-                }
-                let or = |told: &Option<PathBuf>, read: &str| told.clone().unwrap_or_else(|| read.into());
-                (or(socket, &found.socket), or(pidfile, &found.pidfile))
-            }
-        };
+        let (socket, pidfile) = places(&options)?;
         let look = Look::of_stdout(options.json);
         Ok(Client { options, socket, pidfile, look })
     }
@@ -259,7 +267,12 @@ impl Client {
     }
 
     fn start(&self) -> bool {
-        match background::start(&self.options, &self.socket, &self.pidfile) {
+        let done = if self.options.foreground == Some(true) {
+            server::foreground(&self.options)
+        } else {
+            background::start(&self.options, &self.socket, &self.pidfile)
+        };
+        match done {
             Ok(()) => true,
             Err(text) => self.fail(&text),
         }

@@ -121,7 +121,9 @@ impl Request {
         Ok(configuration)
     }
 
-    fn options(&self, settings: &Settings) -> Options {
+    /// How everything is read.
+    #[must_use]
+    pub fn options(&self, settings: &Settings) -> Options {
         Options {
             compat: self.compat.unwrap_or(settings.compat),
             vendor: vendor_layers(),

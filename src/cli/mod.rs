@@ -22,6 +22,9 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
     if program == "fail2ban-client" {
         return client::main(&words);
     }
+    if program == "fail2ban-server" {
+        return server::main(&words);
+    }
     if program == "fail2ban-regex" {
         return regex::main(&words);
     }

@@ -1,121 +1,162 @@
-//! `sekimori server`: the daemon, in the foreground.
+//! `sekimori server` and `fail2ban-server`: the daemon, in the foreground or the background.
+//!
+//! `sekimori server` stays in the foreground, `fail2ban-server` goes to the background; `-f` and `-b`
+//! say otherwise. With a command other than `start` both are the client.
 
+use std::io::{IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
-use clap::Parser;
+use rustix::fs::Mode;
 
-use crate::config::settings::Backend;
-use crate::fail2ban;
+use super::client::{self, FAILED, answers, base_name, complain, wait_for_answer};
+use super::options::Options;
+use super::{background, check, configuration};
+use crate::config::settings::{Backend, Settings};
+use crate::control::Value;
+use crate::fail2ban::Configuration;
 use crate::firewall::{self, Kind};
-use crate::server::engine;
 use crate::server::logging::{Level, Logger, Target};
-use crate::server::run;
+use crate::server::{engine, run};
 
-/// Anything that keeps the server from starting.
-const FAILED: u8 = 255;
+/// A server that lives answers within this time.
+const PONG: Duration = Duration::from_millis(500);
 
-#[derive(Parser, Debug)]
-#[command(name = "sekimori server", about = "Follows logs and bans, in the foreground")]
-struct Arguments {
-    /// Configuration directory
-    #[arg(short = 'c', long = "conf")]
-    conf: Option<PathBuf>,
-    /// Where bans go: auto, nftables, ipset or memory (nowhere); sekimori.toml says what else
-    #[arg(long)]
-    firewall: Option<String>,
-    /// Where messages go: a file, STDOUT, STDERR, SYSLOG
-    #[arg(long, default_value = "STDOUT")]
-    logtarget: String,
-    /// Control socket
-    #[arg(short = 's', long)]
-    socket: Option<PathBuf>,
-    /// File for the process number
-    #[arg(short = 'p', long)]
-    pidfile: Option<PathBuf>,
-    /// Say what would be done, but ban nobody, run no command and store nothing
-    #[arg(long)]
-    dry_run: bool,
-    /// Start although a Fail2Ban server seems to run
-    #[arg(short = 'x')]
-    force: bool,
-}
-
-/// Runs the command; the first word is its name.
+/// Runs the program; the first word is its name.
 #[must_use]
 pub fn main(words: &[String]) -> ExitCode {
-    let arguments = match Arguments::try_parse_from(words) {
-        Ok(arguments) => arguments,
-        Err(error) => {
-            // the terminal is gone, then there is nobody to tell
-            let _ = error.print();
-            return ExitCode::from(if error.use_stderr() { FAILED } else { 0 });
-        }
+    let program = words.first().map_or("fail2ban-server", |word| base_name(word));
+    let mut options = match client::parsed(program, words) {
+        Ok(options) => options,
+        Err(code) => return code,
     };
-    match start(&arguments) {
+    options.foreground = options.foreground.or(Some(program != "fail2ban-server"));
+    let starts = options.words.is_empty() || options.words == ["start"];
+    if !starts || options.interactive || options.dump || options.pretty || options.test {
+        return client::run(program, *options);
+    }
+    let done = if options.foreground == Some(true) {
+        foreground(&options)
+    } else {
+        client::places(&options).and_then(|(socket, pidfile)| background::start(&options, &socket, &pidfile))
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
-        Err(message) => {
-            eprintln!("error: {message}");
+        Err(text) => {
+            complain(&text);
             ExitCode::from(FAILED)
         }
     }
 }
 
-fn start(arguments: &Arguments) -> Result<(), String> {
-    let directory = arguments.conf.clone().unwrap_or_else(super::configuration::default_directory);
-    let (settings, _) = super::configuration::settings(&directory);
-    let reading = fail2ban::Options {
-        compat: settings.compat,
-        vendor: super::configuration::vendor_layers(),
-        logtarget: Some(arguments.logtarget.clone()),
-        ..fail2ban::Options::default()
-    };
-    let configuration = fail2ban::read(&directory, &reading);
-    eprint!("{}", super::check::report(&configuration.diagnostics, &configuration.texts, false));
-    if configuration.is_fatal() {
+/// Is the server until it is stopped.
+///
+/// # Errors
+/// If it cannot start; the text says why.
+pub fn foreground(options: &Options) -> Result<(), String> {
+    if options.detached {
+        detach().map_err(|error| format!("cannot leave the terminal: {error}"))?;
+    }
+    // whatever is made from here on is for the owner alone
+    rustix::process::umask(Mode::RWXG | Mode::RWXO);
+    let request = options.request();
+    let directory = request.place()?;
+    let (settings, _) = configuration::settings(&directory);
+    let mut read = if options.configured_by_client { request.read_general()? } else { request.read_for_server()? };
+    eprint!("{}", check::report(&read.diagnostics, &read.texts, std::io::stderr().is_terminal()));
+    if read.is_fatal() {
         return Err(format!("`{}` cannot be used", directory.display()));
     }
-    let default = PathBuf::from(&configuration.socket);
-    let own = arguments.socket.is_some();
-    if !arguments.force && !own && std::os::unix::net::UnixStream::connect(&configuration.socket).is_ok() {
-        return Err(format!(
-            "a Fail2Ban server answers at `{}`; stop it first (systemctl stop fail2ban), or use -x to start beside it",
-            configuration.socket
-        ));
+    let socket = options.socket.clone().unwrap_or_else(|| read.socket.clone().into());
+    let pidfile = options.pidfile.clone().unwrap_or_else(|| read.pidfile.clone().into());
+    refuse_second(&socket, &pidfile)?;
+    let logger = logger(&read)?;
+    if options.configured_by_client {
+        // its client sends these again, with all others
+        read.stream.clear();
     }
-    let level = configuration
-        .stream
-        .iter()
-        .find_map(|command| match &command.words[..] {
-            [_, option, value] if option.as_text() == Some("loglevel") => value.as_text().and_then(Level::parse),
-            _ => None,
-        })
-        .unwrap_or(Level::INFO);
-    let logger =
-        Logger::open(&Target::parse(&arguments.logtarget, "auto"), level).map_err(|error| error.to_string())?;
-    let firewall = match (&arguments.firewall, settings.backend) {
-        _ if arguments.dry_run => Kind::Memory,
+    let logtarget = value(&read, "logtarget").unwrap_or_else(|| options.logtarget.clone().unwrap_or_default());
+    let how = run::Options {
+        engine: engine::Options {
+            directory,
+            compat: options.compat.unwrap_or(settings.compat),
+            native_actions: settings.native_actions,
+            dry_run: options.dry_run,
+            reading: request.options(&settings),
+        },
+        firewall: kind(options, &settings)?,
+        socket: Some(socket.clone()),
+        pidfile: Some(pidfile),
+        background: options.detached,
+        logtarget,
+    };
+    if !options.detached {
+        announce(socket, options.timeout, &how.logtarget);
+    }
+    run::run(&read, how, logger).map_err(|error| causes(&error))
+}
+
+/// A session of our own, and no directory that somebody may want to unmount.
+fn detach() -> Result<(), rustix::io::Errno> {
+    rustix::process::setsid()?;
+    rustix::process::chdir("/")
+}
+
+/// Two that ban at once undo each other's work.
+fn refuse_second(socket: &std::path::Path, pidfile: &std::path::Path) -> Result<(), String> {
+    let advice = "stop it first (`systemctl stop fail2ban` or `fail2ban-client stop`), or give this one a socket and \
+                  a pid file of its own (-s, -p)";
+    if answers(socket, PONG) {
+        return Err(format!("Server already running: it answers at `{}`; {advice}", socket.display()));
+    }
+    if let Some(pid) = background::running(pidfile) {
+        return Err(format!("Server already running: process {pid} is in `{}`; {advice}", pidfile.display()));
+    }
+    Ok(())
+}
+
+/// What the configuration says about an option of the server.
+fn value(configuration: &Configuration, option: &str) -> Option<String> {
+    configuration.stream.iter().find_map(|command| match &command.words[..] {
+        [Value::Text(set), Value::Text(name), Value::Text(value)] if set == "set" && name == option => {
+            Some(value.clone())
+        }
+        _ => None,
+    })
+}
+
+fn logger(configuration: &Configuration) -> Result<Logger, String> {
+    let level = value(configuration, "loglevel").and_then(|text| Level::parse(&text)).unwrap_or(Level::INFO);
+    let target = value(configuration, "logtarget").unwrap_or_else(|| "STDOUT".to_owned());
+    let syslog = value(configuration, "syslogsocket").unwrap_or_default();
+    Logger::open(&Target::parse(&target, &syslog), level).map_err(|error| causes(&error))
+}
+
+fn kind(options: &Options, settings: &Settings) -> Result<Kind, String> {
+    Ok(match (&options.firewall, settings.backend) {
+        _ if options.dry_run => Kind::Memory,
         (Some(name), _) => name.parse().map_err(|error: firewall::Error| error.to_string())?,
         (None, Backend::Auto) => Kind::Auto,
         (None, Backend::Nftables) => Kind::Nftables,
         (None, Backend::Ipset) => Kind::Ipset,
         (None, Backend::Memory) => Kind::Memory,
+    })
+}
+
+/// Says on stdout when the server is ready, as Fail2Ban's does; people are told where its log is.
+fn announce(socket: PathBuf, timeout: Duration, logtarget: &str) {
+    if std::io::stderr().is_terminal() && !logtarget.eq_ignore_ascii_case("stdout") {
+        eprintln!("the log is `{}`; Ctrl-C stops the server", client::escaped(logtarget));
+    }
+    let wait = move || {
+        if let Some(Value::Text(ready)) = wait_for_answer(&socket, "server-status", Instant::now() + timeout, || false) {
+            let mut out = std::io::stdout().lock();
+            let _ = writeln!(out, "{ready}").and_then(|()| out.flush());
+        }
     };
-    let options = run::Options {
-        engine: engine::Options {
-            directory,
-            compat: settings.compat,
-            native_actions: settings.native_actions,
-            dry_run: arguments.dry_run,
-            reading,
-        },
-        firewall,
-        socket: Some(arguments.socket.clone().unwrap_or(default)),
-        pidfile: Some(arguments.pidfile.clone().unwrap_or_else(|| PathBuf::from(&configuration.pidfile))),
-        background: false,
-        logtarget: arguments.logtarget.clone(),
-    };
-    run::run(&configuration, options, logger).map_err(|error| causes(&error))
+    // without it the server is as ready, it only does not say so
+    let _ = std::thread::Builder::new().name("sk/ready".to_owned()).spawn(wait);
 }
 
 /// An error and its causes in one line.
