@@ -8,20 +8,29 @@ use std::time::Duration;
 
 use crate::harness::net::{need, wait_for};
 
-/// A real Fail2Ban server with files of its own; it touches no firewall.
-struct Real {
+/// A configuration with files of its own, and a server that touches no firewall.
+pub struct Place {
     dir: tempfile::TempDir,
 }
 
-impl Real {
-    fn start() -> Real {
+impl Place {
+    /// With the real server.
+    pub fn start() -> Place {
         need("fail2ban-server", "fail2ban");
-        let real = Real::stopped();
-        assert_eq!(real.theirs(&["start"]).0, (0, "Server ready\n".to_owned()));
-        real
+        let place = Place::stopped();
+        assert_eq!(place.theirs(&["start"]).0, (0, "Server ready\n".to_owned()));
+        place
     }
 
-    fn stopped() -> Real {
+    /// The same with our server.
+    pub fn start_ours() -> Place {
+        let place = Place::stopped();
+        let (done, log) = place.our_server(&["-b", "start"]);
+        assert_eq!(done, (0, "Server ready\n".to_owned()), "{log}");
+        place
+    }
+
+    pub fn stopped() -> Place {
         need("fail2ban-client", "fail2ban");
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name).display().to_string();
@@ -55,14 +64,14 @@ impl Real {
              [gate]\nenabled = true\nfilter = door\nlogpath = {log}\naction =\n"
         );
         fs::write(path("jail.conf"), jails).unwrap();
-        Real { dir }
+        Place { dir }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    fn run(&self, mut program: Command, words: &[&str]) -> ((i32, String), String) {
+    pub fn run(&self, mut program: Command, words: &[&str]) -> ((i32, String), String) {
         let Output { status, stdout, stderr } = program
             .arg("-c")
             .arg(self.dir.path())
@@ -75,18 +84,25 @@ impl Real {
         ((status.code().unwrap(), text(stdout)), text(stderr))
     }
 
-    fn theirs(&self, words: &[&str]) -> ((i32, String), String) {
+    pub fn theirs(&self, words: &[&str]) -> ((i32, String), String) {
         self.run(Command::new("fail2ban-client"), words)
     }
 
-    fn ours(&self, words: &[&str]) -> ((i32, String), String) {
+    pub fn ours(&self, words: &[&str]) -> ((i32, String), String) {
         let mut program = Command::new(env!("CARGO_BIN_EXE_sekimori"));
         program.arg0("fail2ban-client");
         self.run(program, words)
     }
 
+    /// Our program as `fail2ban-server`; bans are only remembered.
+    pub fn our_server(&self, words: &[&str]) -> ((i32, String), String) {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_sekimori"));
+        program.arg0("fail2ban-server").args(["--firewall", "memory"]);
+        self.run(program, words)
+    }
+
     /// Both clients, one after the other; the answers are the same, whatever they are.
-    fn both(&self, line: &str) {
+    pub fn both(&self, line: &str) {
         let words = shlex::split(line).unwrap();
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         let (theirs, their_log) = self.theirs(&words);
@@ -99,19 +115,19 @@ impl Real {
     }
 }
 
-impl Drop for Real {
+impl Drop for Place {
     fn drop(&mut self) {
         let pid = fs::read_to_string(self.path("pid")).ok().and_then(|text| text.trim().parse::<i32>().ok());
         if let Some(pid) = pid.and_then(rustix::process::Pid::from_raw) {
             let _ = self.theirs(&["stop"]);
             let gone = || rustix::process::test_kill_process(pid).is_err();
-            wait_for("the real server ends", Duration::from_secs(20), gone);
+            wait_for("the server ends", Duration::from_secs(20), gone);
         }
     }
 }
 
 /// Commands that both clients can give one after the other with the same result.
-const COMMANDS: &str = r"
+pub const COMMANDS: &str = r"
     ping
     ping 5
     ping x
@@ -258,41 +274,43 @@ const PAIRS: [(&str, &str); 6] = [
 
 #[test]
 fn ours_prints_what_theirs_prints() {
-    let real = Real::start();
+    let place = Place::start();
     let commands: Vec<&str> = COMMANDS.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     assert!(commands.len() > 100);
     let ids = ["192.0.2.1", "2001:db8::5", "203.0.113.64/28", "bob"];
-    assert_eq!(real.ours(&[&["set", "door", "banip"], &ids[..]].concat()).0, (0, "4\n".to_owned()));
+    assert_eq!(place.ours(&[&["set", "door", "banip"], &ids[..]].concat()).0, (0, "4\n".to_owned()));
     for line in commands {
-        real.both(line);
+        place.both(line);
     }
     for (ours, theirs) in PAIRS {
         let split = |line: &str| line.split(' ').map(str::to_owned).collect::<Vec<_>>();
         let (a, b) = (split(ours), split(theirs));
-        let (a, log) = real.ours(&a.iter().map(String::as_str).collect::<Vec<_>>());
-        let (b, _) = real.theirs(&b.iter().map(String::as_str).collect::<Vec<_>>());
+        let (a, log) = place.ours(&a.iter().map(String::as_str).collect::<Vec<_>>());
+        let (b, _) = place.theirs(&b.iter().map(String::as_str).collect::<Vec<_>>());
         assert_eq!(a.0, b.0, "{ours}: {log}");
         assert_eq!(a.1.lines().count() == 1, b.1.lines().count() == 1, "{ours}");
     }
-    assert_eq!(real.ours(&["stop"]).0, (0, "Shutdown successful\n".to_owned()));
-    wait_for("the server ends", Duration::from_secs(20), || !real.path("pid").exists() && !real.path("sock").exists());
+    assert_eq!(place.ours(&["stop"]).0, (0, "Shutdown successful\n".to_owned()));
+    wait_for("the server ends", Duration::from_secs(20), || {
+        !place.path("pid").exists() && !place.path("sock").exists()
+    });
     // nobody is there any more
-    real.both("ping");
-    real.both("status");
-    real.both("reload");
-    drop(std::os::unix::net::UnixListener::bind(real.path("sock")).unwrap());
-    real.both("ping");
-    real.both("status");
+    place.both("ping");
+    place.both("status");
+    place.both("reload");
+    drop(std::os::unix::net::UnixListener::bind(place.path("sock")).unwrap());
+    place.both("ping");
+    place.both("status");
 }
 
 #[test]
 fn one_json_document_answers_each_question() {
-    let real = Real::start();
+    let place = Place::start();
     let json = |words: &[&str]| {
-        let ((code, out), log) = real.ours(words);
+        let ((code, out), log) = place.ours(words);
         (code, serde_json::from_str::<serde_json::Value>(&out).unwrap_or_else(|error| panic!("{out}{log}{error}")))
     };
-    assert_eq!(real.ours(&["set", "door", "banip", "192.0.2.1"]).0.0, 0);
+    assert_eq!(place.ours(&["set", "door", "banip", "192.0.2.1"]).0.0, 0);
     assert_eq!(json(&["status", "--json"]), (0, serde_json::json!({ "jails": ["door", "gate"] })));
     let (code, status) = json(&["--json", "status", "door"]);
     assert_eq!((code, &status["jail"]), (0, &"door".into()));
@@ -309,14 +327,14 @@ fn one_json_document_answers_each_question() {
 
 #[test]
 fn wrong_options_and_no_command_are_answered_with_the_usage() {
-    let real = Real::stopped();
+    let place = Place::stopped();
     for words in [&["--nosuch"][..], &["-z"], &[], &["-V", "-c"]] {
-        let ((code, out), log) = real.ours(words);
+        let ((code, out), log) = place.ours(words);
         assert_eq!(code, 255, "{words:?}");
         assert!(out.starts_with("Usage: fail2ban-client [OPTIONS] <COMMAND>\n"), "{out}");
         assert_eq!(log.contains("Init of command line failed"), !words.is_empty(), "{log}");
     }
-    let ((code, help), _) = real.ours(&["--help"]);
+    let ((code, help), _) = place.ours(&["--help"]);
     assert_eq!(code, 0);
     // as the completion of shells reads it
     let commands: Vec<&str> = help
@@ -326,18 +344,18 @@ fn wrong_options_and_no_command_are_answered_with_the_usage() {
     assert!(commands.len() > 70);
     let apart = |line: &str| line.as_bytes().get(44).is_none_or(|byte| *byte == b' ') || !line[4..].contains("  ");
     assert!(commands.iter().all(|line| apart(line)), "{commands:#?}");
-    let ((code, out), log) = real.ours(&["--str2sec", "x"]);
+    let ((code, out), log) = place.ours(&["--str2sec", "x"]);
     assert!(code == 255 && out.starts_with("ERROR: ") && log.contains("Init of command line failed"));
 }
 
 #[test]
 fn lines_from_standard_input_are_commands_until_exit() {
-    let real = Real::start();
+    let place = Place::start();
     let talk = |mut program: Command| {
         use std::io::Write as _;
         let mut child = program
             .arg("-c")
-            .arg(real.dir.path())
+            .arg(place.dir.path())
             .arg("-i")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -5,6 +5,7 @@
 mod architecture;
 mod client;
 mod compat;
+mod control;
 mod daemon;
 mod demo;
 mod firewall;

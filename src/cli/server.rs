@@ -150,7 +150,8 @@ fn announce(socket: PathBuf, timeout: Duration, logtarget: &str) {
         eprintln!("the log is `{}`; Ctrl-C stops the server", client::escaped(logtarget));
     }
     let wait = move || {
-        if let Some(Value::Text(ready)) = wait_for_answer(&socket, "server-status", Instant::now() + timeout, || false) {
+        if let Some(Value::Text(ready)) = wait_for_answer(&socket, "server-status", Instant::now() + timeout, || false)
+        {
             let mut out = std::io::stdout().lock();
             let _ = writeln!(out, "{ready}").and_then(|()| out.flush());
         }

@@ -1,0 +1,186 @@
+//! Our server as clients see it: Fail2Ban's real client, ours, and programs that send JSON.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use crate::client::{COMMANDS, Place};
+use crate::harness::net::wait_for;
+
+fn commands() -> impl Iterator<Item = &'static str> {
+    COMMANDS.lines().map(str::trim).filter(|line| !line.is_empty())
+}
+
+#[test]
+fn the_real_client_gets_from_our_server_what_ours_gets() {
+    let place = Place::start_ours();
+    let ids = ["192.0.2.1", "2001:db8::5", "203.0.113.64/28", "bob"];
+    assert_eq!(place.theirs(&[&["set", "door", "banip"], &ids[..]].concat()).0, (0, "4\n".to_owned()));
+    for line in commands() {
+        place.both(line);
+    }
+    assert_eq!(place.theirs(&["stop"]).0, (0, "Shutdown successful\n".to_owned()));
+    wait_for("the server ends", Duration::from_secs(20), || !place.path("pid").exists());
+    assert!(!place.path("sock").exists());
+    place.both("ping");
+}
+
+/// Commands that our server answers otherwise than the real one, and why.
+const OTHERWISE: [(&str, &str); 16] = [
+    ("get door ignorecommand", "what is not set is empty, not False"),
+    ("get door failregex", "tags are shown as they were written"),
+    ("get door bantime.increment", "what is not set has its default"),
+    ("get door bantime.nosuch", "there is no such option"),
+    ("get door action note timeout", "not there yet"),
+    ("get door actionproperties note", "only those that are set"),
+    ("get door actionmethods note", "only those that can be called"),
+    ("set door nosuch x", "the text of 1.1"),
+    ("set door idle maybe", "not there yet"),
+    ("set door addlogpath /etc/hostname sideways", "not there yet"),
+    ("set door addfailregex '^(open <HOST>$'", "tags are shown as they were written"),
+    ("set door delfailregex 99", "tags are shown as they were written"),
+    ("set door datepattern '%Y-%m-%d %H:%M:%S'", "not there yet"),
+    ("set door logtimezone bogus", "another text"),
+    ("add --all", "another text"),
+    ("add x nosuch", "another text"),
+];
+
+#[test]
+fn our_server_answers_as_the_real_one_does() {
+    let (ours, real) = (Place::start_ours(), Place::start());
+    let ids = ["192.0.2.1", "2001:db8::5", "203.0.113.64/28", "bob"];
+    let same = |line: &str| {
+        let words = shlex::split(line).unwrap();
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let ((code, text), _) = ours.theirs(&words);
+        let text = text.replace(ours.path("").to_str().unwrap(), real.path("").to_str().unwrap());
+        let ((expected, answer), _) = real.theirs(&words);
+        // moments differ, their form does not
+        let form = |text: &str| {
+            text.split(" \t").map(|part| part.replace(|c: char| c.is_ascii_digit(), "0")).collect::<Vec<_>>()
+        };
+        let (text, answer) =
+            if line.contains("--with-time") { (form(&text), form(&answer)) } else { (vec![text], vec![answer]) };
+        if (code, &text) == (expected, &answer) {
+            None
+        } else {
+            Some(format!("{line}\n  ours: {code} {text:?}\n  real: {expected} {answer:?}"))
+        }
+    };
+    assert_eq!(same(&format!("set door banip {}", ids.join(" "))), None);
+    let known: Vec<&str> = OTHERWISE.iter().map(|(line, _)| *line).collect();
+    let found: Vec<String> = commands().filter(|line| !known.contains(line)).filter_map(same).collect();
+    assert!(found.is_empty(), "{} answers differ:\n{}", found.len(), found.join("\n"));
+}
+
+#[test]
+fn a_server_in_the_background_answers_before_its_starter_ends_and_leaves_nothing_behind() {
+    let place = Place::start_ours();
+    let pid = fs::read_to_string(place.path("pid")).unwrap();
+    let stat = fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap();
+    let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+    // the session is its own, and there is no terminal
+    assert_eq!((fields[3], fields[4]), (pid.trim(), "0"));
+    for name in ["pid", "sock", "log"] {
+        assert_eq!(fs::metadata(place.path(name)).unwrap().permissions().mode() & 0o777, 0o600, "{name}");
+    }
+    assert!(place.theirs(&["start"]).1.contains("ERROR   Server already running\n"));
+    let (done, log) = place.ours(&["start"]);
+    assert!(done == (255, String::new()) && log.contains("ERROR   Server already running\n"), "{done:?} {log}");
+    let (done, log) = place.our_server(&["-f"]);
+    assert!(done == (255, String::new()) && log.contains("ERROR   Server already running"), "{done:?} {log}");
+    let (done, log) = place.ours(&["--firewall", "memory", "restart"]);
+    assert_eq!(done, (0, "Shutdown successful\nServer ready\n".to_owned()), "{log}");
+    assert_ne!(fs::read_to_string(place.path("pid")).unwrap(), pid);
+    assert_eq!(place.ours(&["stop"]).0, (0, "Shutdown successful\n".to_owned()));
+    wait_for("the server ends", Duration::from_secs(20), || !place.path("pid").exists());
+    assert!(!place.path("sock").exists());
+}
+
+#[test]
+fn what_keeps_a_server_from_starting_is_told_by_its_starter() {
+    let place = Place::stopped();
+    fs::write(place.path("not-a-socket"), "").unwrap();
+    let socket = place.path("not-a-socket");
+    let (done, log) = place.our_server(&["-s", socket.to_str().unwrap(), "-b", "start"]);
+    assert_eq!(done, (255, String::new()));
+    assert!(log.contains("is there and is no socket") && log.contains("Could not start server"), "{log}");
+    let (done, log) = place.our_server(&["--logtarget", "/nowhere/at/all/log", "start"]);
+    assert_eq!(done, (255, String::new()));
+    assert!(log.contains("cannot log to `/nowhere/at/all/log`"), "{log}");
+    assert!(!place.path("pid").exists() && !place.path("sock").exists());
+}
+
+#[test]
+fn beside_a_running_fail2ban_no_server_starts() {
+    let place = Place::start();
+    for words in [&["-f"][..], &["-xf", "start"], &["-b", "start"]] {
+        let (done, log) = place.our_server(words);
+        assert!(done == (255, String::new()) && log.contains("Server already running"), "{done:?} {log}");
+    }
+    assert_eq!(place.ours(&["ping"]).0.0, 0);
+}
+
+#[test]
+fn a_client_may_send_the_configuration_later() {
+    let place = Place::stopped();
+    let sock = place.path("sock");
+    let log = place.path("log");
+    let words =
+        ["--async", "-b", "-s", sock.to_str().unwrap(), "--loglevel", "INFO", "--logtarget", log.to_str().unwrap()];
+    let (done, said) = place.our_server(&words);
+    assert_eq!(done, (0, String::new()), "{said}");
+    assert_eq!(place.theirs(&["status"]).0.1, "Status\n|- Number of jail:\t0\n`- Jail list:\t\n");
+    assert_eq!(place.theirs(&["reload"]).0, (0, "OK\n".to_owned()));
+    assert_eq!(place.theirs(&["status"]).0.1, "Status\n|- Number of jail:\t2\n`- Jail list:\tdoor, gate\n");
+}
+
+fn foreground(place: &Place) -> (Child, BufReader<std::process::ChildStdout>) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_sekimori"))
+        .arg0("fail2ban-server")
+        .arg("-c")
+        .arg(place.path(""))
+        .args(["--firewall", "memory", "-xf", "start"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let out = BufReader::new(child.stdout.take().unwrap());
+    (child, out)
+}
+
+#[test]
+fn in_the_foreground_it_says_when_it_is_ready_and_ends_with_success() {
+    let place = Place::stopped();
+    let (mut child, mut out) = foreground(&place);
+    let mut line = String::new();
+    out.read_line(&mut line).unwrap();
+    assert_eq!(line, "Server ready\n");
+    assert_eq!(fs::read_to_string(place.path("pid")).unwrap(), format!("{}\n", child.id()));
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert!(!place.path("pid").exists() && !place.path("sock").exists());
+}
+
+#[test]
+fn programs_ask_in_lines_of_json_on_the_same_socket() {
+    let place = Place::start_ours();
+    let mut stream = UnixStream::connect(place.path("sock")).unwrap();
+    let lines = b"[\"status\"]\n{\"command\": [\"set\", \"door\", \"banip\", \"192.0.2.7\"]}\n[\"get\", \"door\", \"banned\"]\n[\"get\", \"nojail\", \"bantime\"]\n";
+    stream.write_all(lines).unwrap();
+    stream.shutdown(std::net::Shutdown::Write).unwrap();
+    let mut answers = String::new();
+    stream.read_to_string(&mut answers).unwrap();
+    let expected = [
+        r#"{"ok":[["Number of jail",2],["Jail list","door, gate"]]}"#,
+        r#"{"ok":1}"#,
+        r#"{"ok":["192.0.2.7"]}"#,
+        r#"{"error":{"kind":"UnknownJail","arguments":["nojail"]}}"#,
+    ];
+    assert_eq!(answers.lines().collect::<Vec<_>>(), expected);
+}
