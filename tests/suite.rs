@@ -11,5 +11,6 @@ mod demo;
 mod firewall;
 mod harness;
 mod questions;
+mod regex;
 mod source;
 mod state;

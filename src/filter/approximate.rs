@@ -70,6 +70,16 @@ fn for_lines(hir: &Hir) -> Hir {
     match hir.kind() {
         HirKind::Look(Look::Start | Look::StartLF) => Hir::empty(),
         HirKind::Look(_) => end(),
+        // Brackets without anything in them are where the date was cut out.
+        HirKind::Literal(literal) if literal.0.windows(2).any(|pair| pair == b"[]") => {
+            let at = literal.0.windows(2).position(|pair| pair == b"[]").map_or(0, |at| at + 1);
+            let (before, after) = literal.0.split_at(at);
+            let mut date = ClassBytes::new([ClassBytesRange::new(0, 0xFF)]);
+            date.difference(&ClassBytes::new([b'\n', b']'].map(|byte| ClassBytesRange::new(byte, byte))));
+            let sub = Box::new(Hir::class(HirClass::Bytes(date)));
+            let date = Hir::repetition(Repetition { min: 0, max: None, greedy: true, sub });
+            Hir::concat(vec![for_lines(&Hir::literal(before.to_vec())), date, for_lines(&Hir::literal(after.to_vec()))])
+        }
         HirKind::Literal(literal) if literal.0.contains(&b'\n') => {
             let mut parts = Vec::new();
             for part in literal.0.split(|&b| b == b'\n') {

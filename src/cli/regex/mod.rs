@@ -15,6 +15,7 @@ use crate::filter::{Clock, Failure, approximate, record};
 use crate::line::MAX_LINE;
 use crate::source::Encoding;
 use crate::time::Time;
+use fast::Fast;
 use input::{Log, Progress, Reader};
 use options::{Options, Words};
 use report::{End, Report, Show};
@@ -23,6 +24,7 @@ use rows::Format;
 use sheet::Sheet;
 use subject::{Failed, Subject};
 
+mod fast;
 mod input;
 mod json;
 mod options;
@@ -118,6 +120,18 @@ fn tested(options: &Options, words: &Words, sheet: &mut Sheet) -> Result<(), Fai
         all_ignored: options.print_all_ignored,
         lines: options.maxlines,
     };
+    let form = match options.out() {
+        _ if options.json => Form::Json,
+        Some(format) => Form::Rows { format: Format::new(format), invert: options.invert },
+        None => Form::Report,
+    };
+    let first = options.no_check_all || options.out().is_some();
+    let all_lines = show.level > 0 || show.matched || show.all_missed && !show.no_missed;
+    let fast = match &form {
+        Form::Report if first && !all_lines => Fast::new(&subject.filter, true),
+        Form::Rows { format, invert: false } if *format != Format::Row => Fast::new(&subject.filter, false),
+        _ => None,
+    };
     let mut test = Test {
         report: Report::new(&subject.filter, show),
         settings: record::Options { keep_prefix_values: subject.keep_prefix_values, ..record::Options::default() },
@@ -127,12 +141,9 @@ fn tested(options: &Options, words: &Words, sheet: &mut Sheet) -> Result<(), Fai
         ticks: options.now.is_none(),
         clock,
         names: Names::default(),
-        first: options.no_check_all || options.out().is_some(),
-        form: match options.out() {
-            _ if options.json => Form::Json,
-            Some(format) => Form::Rows { format: Format::new(format), invert: options.invert },
-            None => Form::Report,
-        },
+        first,
+        form,
+        fast,
         number: 0,
         failures: Vec::new(),
     };
@@ -258,6 +269,7 @@ struct Test<'a> {
     first: bool,
     form: Form,
     report: Report,
+    fast: Option<Fast>,
     /// Lines of the log so far.
     number: u64,
     failures: Vec<Failure>,
@@ -292,9 +304,18 @@ impl Test<'_> {
             if self.ticks {
                 self.clock.now = now();
             }
-            for line in input::lines(block.bytes) {
-                self.number += 1;
-                self.line(&String::from_utf8_lossy(line), sheet);
+            let mut rest = block.bytes;
+            while !rest.is_empty() {
+                if self.fast.is_some() && (!matches!(self.form, Form::Report) || !self.report.wants_missed()) {
+                    self.fast(rest, block.cut, sheet);
+                    break;
+                }
+                let end = memchr::memchr(b'\n', rest).map_or(rest.len(), |at| at + 1);
+                for line in input::lines(&rest[..end]) {
+                    self.number += 1;
+                    self.line(&String::from_utf8_lossy(line), sheet);
+                }
+                rest = &rest[end..];
             }
             if sheet.is_gone() {
                 return Ok(());
@@ -304,6 +325,42 @@ impl Test<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Whole lines of which only failures and numbers are of interest.
+    fn fast(&mut self, bytes: &[u8], cut: bool, sheet: &mut Sheet) {
+        let Some(fast) = &mut self.fast else { return };
+        let outcomes = fast.block(bytes, cut, &mut self.state, &mut self.cache, self.settings, &self.clock);
+        let (mut matched, mut ignored) = (outcomes.watch.pending.len() as u64, 0);
+        for index in outcomes.watch.pending {
+            self.report.hit(index, None, None, false, &self.clock);
+        }
+        for failure in outcomes.failures {
+            let quiet = failure.data.iter().any(|(name, _)| &**name == "nofail");
+            let ids = self.names.of(Some(&failure.who));
+            if let Form::Rows { format, .. } = &self.form {
+                if !quiet {
+                    let hit = hit(failure);
+                    ids.iter().flatten().for_each(|id| format.write(sheet, &hit, id, self.clock.now));
+                }
+                continue;
+            }
+            for _ in &ids {
+                self.report.hit(failure.regex, None, failure.time, false, &self.clock);
+            }
+            if quiet && !ids.is_empty() {
+                ignored += 1;
+                let line = failure.matches.last().map_or("", |one| &*one.line);
+                self.report.line(line, End::Ignored);
+            } else if !ids.is_empty() {
+                matched += 1;
+            }
+        }
+        for (index, line) in outcomes.watch.ignored {
+            ignored += 1;
+            self.report.excused(index, &line);
+        }
+        self.report.many(outcomes.lines.saturating_sub(ignored), matched, outcomes.prefix);
     }
 
     fn line(&mut self, line: &str, sheet: &mut Sheet) {
@@ -349,6 +406,7 @@ impl Test<'_> {
         };
         match &self.form {
             Form::Report => {
+                self.report.earlier(&trace.earlier);
                 self.report.others(&mut trace);
                 self.report.line(line, end);
             }
@@ -356,4 +414,11 @@ impl Test<'_> {
             _ => {}
         }
     }
+}
+
+/// A failure as a match with its groups.
+fn hit(failure: Failure) -> record::Hit {
+    let Failure { regex, who, time, address, matches, data } = failure;
+    let groups = data.into_iter().map(|(name, datum)| (name, Some(datum))).collect();
+    record::Hit { regex, who: Some(who), address, time, matches, groups, nofail: false }
 }

@@ -10,7 +10,7 @@ use crate::control::Value;
 use crate::fail2ban::repr::repr;
 use crate::filter::record::session::Groups;
 use crate::filter::record::{Filter, State, Trace};
-use crate::filter::{Clock, Datum};
+use crate::filter::{Clock, Datum, Match};
 use crate::time::Time;
 
 /// So many lines are shown of those that are left over.
@@ -134,6 +134,43 @@ impl Report {
         }
     }
 
+    /// So many more lines, of which `matched` have a failure, were looked at without the texts of
+    /// those that nothing matched; the prefregex matched `prefix` of them.
+    pub fn many(&mut self, lines: u64, matched: u64, prefix: u64) {
+        self.lines += lines;
+        self.matched += matched;
+        self.missed += lines.saturating_sub(matched);
+        self.prefix += prefix;
+    }
+
+    /// A line was excused.
+    pub fn excused(&mut self, index: usize, line: &str) {
+        if let Some(count) = self.ignoreregex.get_mut(index) {
+            *count += 1;
+        }
+        self.line(line, End::Ignored);
+    }
+
+    /// Lines that were left over at first belong to a match over several lines.
+    pub fn earlier(&mut self, lines: &[Match]) {
+        for one in lines {
+            // As in the original, one whose text was not kept cannot be found again.
+            let Some(at) = self.missed_lines.text.iter().position(|line| **line == *one.line) else { continue };
+            let line = self.missed_lines.text.remove(at);
+            self.missed -= 1;
+            self.matched += 1;
+            if self.show.matched {
+                self.matched_lines.add(&line);
+            }
+        }
+    }
+
+    /// Whether the text of the next line that nothing matches would be kept.
+    #[must_use]
+    pub fn wants_missed(&self) -> bool {
+        !self.show.no_missed && (self.show.all_missed || self.missed <= self.limit as u64)
+    }
+
     /// The other expressions that matched.
     pub fn others(&mut self, trace: &mut Trace) {
         for index in &trace.ignored {
@@ -165,13 +202,13 @@ impl Report {
             }
             End::Ignored => {
                 self.ignored += 1;
-                if !self.show.no_ignored && (self.show.all_ignored || self.ignored <= self.limit as u64) {
+                if !self.show.no_ignored && (self.show.all_ignored || self.ignored <= self.limit as u64 + 1) {
                     self.ignored_lines.add(line);
                 }
             }
             End::Missed => {
                 self.missed += 1;
-                if !self.show.no_missed && (self.show.all_missed || self.missed <= self.limit as u64) {
+                if !self.show.no_missed && (self.show.all_missed || self.missed <= self.limit as u64 + 1) {
                     self.missed_lines.add(line);
                 }
             }

@@ -27,7 +27,7 @@ const JAIL: &str = "jail:";
 #[derive(Debug)]
 pub struct Subject {
     /// What lines are held against.
-    pub filter: Filter,
+    pub filter: Arc<Filter>,
     /// Encoding of the logs, as it was named; `auto` if it was not.
     pub encoding: String,
     /// Values of a line's prefix stay where a failregex leaves them open, as since Fail2Ban 1.1.
@@ -90,7 +90,7 @@ pub fn load(options: &Options, words: &Words, year: u16, sheet: &mut Sheet) -> R
         compiled = raw.compile(dates, sheet)?;
     }
     Ok(Subject {
-        filter: compiled,
+        filter: Arc::new(compiled),
         several_lines: raw.settings.maxlines > 1,
         encoding: raw.settings.logencoding,
         keep_prefix_values: compat == Compat::V1_1,

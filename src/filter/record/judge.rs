@@ -48,6 +48,15 @@ pub struct Hit {
     pub nofail: bool,
 }
 
+/// What a report tells beside the failures of lines that are matched one by one.
+#[derive(Clone, Debug, Default)]
+pub struct Watch {
+    /// Failregexes that matched without naming anybody yet.
+    pub pending: Vec<usize>,
+    /// Lines that an ignoreregex excused after a failregex had matched, with the index of the first.
+    pub ignored: Vec<(usize, Arc<str>)>,
+}
+
 /// Where results go.
 pub(super) enum Sink<'a> {
     /// What is to be counted.
@@ -81,6 +90,7 @@ pub(super) struct Judge<'a, 's> {
     pub options: Options,
     pub verdict: &'a mut Verdict,
     pub sink: &'a mut Sink<'s>,
+    pub watch: Option<&'a mut Watch>,
 }
 
 impl Judge<'_, '_> {
@@ -216,6 +226,9 @@ impl Judge<'_, '_> {
             *rest = left;
         }
         if excused {
+            if let (Some(watch), Some(index), Some(line)) = (&mut self.watch, self.verdict.ignored, matches.last()) {
+                watch.ignored.push((index, line.line.clone()));
+            }
             return !all;
         }
         self.verdict.undated |= self.undated;
@@ -260,6 +273,8 @@ impl Judge<'_, '_> {
                 if let Some(who) = who {
                     let data = groups.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
                     out.push(Failure { regex: index, who, time, address, matches, data });
+                } else if let Some(watch) = &mut self.watch {
+                    watch.pending.push(index);
                 }
             }
         }

@@ -22,7 +22,7 @@ pub mod moment;
 mod regex;
 pub mod session;
 
-pub use judge::{Hit, Trace};
+pub use judge::{Hit, Trace, Watch};
 pub use regex::Regex;
 
 /// A compiled filter, shared by all logs of a jail.
@@ -61,6 +61,8 @@ pub struct State {
     sessions: Sessions,
     buffer: Buffer,
     text: String,
+    /// Is filled if it is there.
+    pub watch: Option<Box<Watch>>,
 }
 
 impl State {
@@ -215,7 +217,7 @@ impl Filter {
             return verdict;
         }
         let undated = own.is_none() && !placeholder;
-        let State { last, sessions, buffer, text, .. } = state;
+        let State { last, sessions, buffer, text, watch, .. } = state;
         let parts = match moment.inherited {
             true => Parts { line, inherited: last.text(), start: 0, end: 0 },
             false => Parts { line, inherited: "", start, end },
@@ -230,6 +232,7 @@ impl Filter {
             options,
             verdict: &mut verdict,
             sink,
+            watch: watch.as_deref_mut(),
         };
         if self.maxlines > 1 {
             judge.lines(text, buffer, parts.whole());
