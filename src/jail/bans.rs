@@ -11,7 +11,7 @@ use crate::address::{Id, Prefix};
 use crate::time::Time;
 
 /// How many bytes of lines the bans of a jail keep; beyond, the oldest bans lose theirs.
-pub const MAX_DETAILS: usize = 16 * 1024 * 1024;
+pub const MAX_DETAILS: usize = 4 * 1024 * 1024;
 
 /// `bantime` for ever.
 pub const PERMANENT: f64 = -1.0;

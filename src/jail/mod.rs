@@ -240,7 +240,7 @@ impl Jail {
     fn ban_for(&mut self, counter: Counter, past: &Past, moment: &mut Moment<'_>, decisions: &mut Vec<Decision>) {
         let ban = Ban {
             failures: counter.failures,
-            details: Arc::new(counter.details),
+            details: Arc::new(counter.details.tight()),
             ..Ban::new(counter.id, counter.last)
         };
         self.add_ban(ban, past, moment, decisions);

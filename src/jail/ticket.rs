@@ -81,6 +81,13 @@ impl Details {
         });
     }
 
+    /// Without room for more; there may be many of them.
+    pub(super) fn tight(mut self) -> Details {
+        self.matches.shrink_to_fit();
+        self.data.shrink_to_fit();
+        self
+    }
+
     /// Roughly the memory this takes, in bytes.
     pub(super) fn size(&self) -> usize {
         let lines: usize = self.matches.iter().map(|matched| 40 + matched.line.len()).sum();

@@ -46,7 +46,7 @@ const PURGE: Duration = Duration::from_secs(3600);
 /// counters are in memory alone until the disk works again.
 const MAX_UNSTORED: usize = 200_000;
 /// So many changes for the database do not wait for more events.
-const MANY: usize = 5_000;
+const MANY: usize = 1_000;
 /// Time between two looks whether the kernel still has our rules.
 const HEAL: Duration = Duration::from_secs(5);
 

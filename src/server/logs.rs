@@ -21,7 +21,7 @@ use crate::time::Time;
 use super::engine::Event;
 
 /// Batches of a thread that the engine has not dealt with yet.
-const ROOM: usize = 16;
+const ROOM: usize = 2;
 /// How long positions are kept back that no failure goes with.
 const DIRTY: Duration = Duration::from_millis(500);
 /// A thread that is woken more often than [`WAKES`] times in [`QUIET`] waits so long before it reads
