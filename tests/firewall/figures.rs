@@ -108,6 +108,14 @@ fn bans_a_second_by_the_size_of_the_call() {
     println!("{:<18} {:>5} {:>6} {:>12} {:>12}", "", "", "batch", "bans/s", "µs CPU/ban");
     for (name, open) in WAYS {
         for v6 in [false, true] {
+            let mut firewall = open();
+            let names: Vec<String> = (0..91).map(|n| format!("jail-{n}")).collect();
+            let jails: Vec<Change> =
+                names.iter().enumerate().map(|(n, name)| jail(name, &[22, 1000 + n as u16], &[TCP])).collect();
+            apply(&mut *firewall, &jails);
+            let (wall, cpu) = rate(&mut *firewall, &bans("jail-50", 0..10_000, v6), 1);
+            println!("{name:<18} 91 jails    1 {:>12.0} {cpu:>12.2}", 1e6 / wall);
+            firewall.remove().unwrap();
             for (batch, count) in [(1, 20_000), (10, 50_000), (100, 100_000), (1000, 100_000), (10_000, 100_000)] {
                 let mut firewall = open();
                 apply(&mut *firewall, &[jail("sshd", &[22], &[TCP])]);

@@ -228,6 +228,7 @@ impl Ipset {
     }
 
     fn end_set(&mut self, name: &str) -> Result<(), Error> {
+        self.send(|m| encode::about(m, encode::FLUSH, name))?;
         // The kernel lets go of a set some time after the last rule that looked into it.
         let mut pause = Duration::from_micros(200);
         for attempt in 1.. {
@@ -375,22 +376,25 @@ impl Firewall for Ipset {
             .unzip();
         let (effects, strangers) = net_effect::of(&kept, |name| self.jails.contains_key(name));
 
-        let mut jails = self.jails.clone();
-        for (name, effect) in &effects {
-            if effect.removed {
-                jails.remove(name);
-            }
-            if let Some(scope) = &effect.scope {
-                jails.insert(name.clone(), scope.clone());
-            }
-        }
         let announces = effects.values().any(|effect| effect.scope.is_some());
-        let rules_change = jails != self.jails || (announces && !self.begun);
-        let before = std::mem::replace(&mut self.jails, jails);
+        let mut before = None;
+        if announces || effects.values().any(|effect| effect.removed) {
+            let mut jails = self.jails.clone();
+            for (name, effect) in &effects {
+                if effect.removed {
+                    jails.remove(name);
+                }
+                if let Some(scope) = &effect.scope {
+                    jails.insert(name.clone(), scope.clone());
+                }
+            }
+            before = Some(std::mem::replace(&mut self.jails, jails));
+        }
+        let rules_change = before.as_ref().is_some_and(|before| *before != self.jails) || (announces && !self.begun);
         let there: BTreeMap<Arc<str>, JailEffect> =
             effects.into_iter().filter(|(name, _)| self.jails.contains_key(name)).collect();
-        let flushed =
-            there.iter().filter(|(name, effect)| effect.flushed || (effect.removed && before.contains_key(*name)));
+        let was_there = |name: &Arc<str>| before.as_ref().is_some_and(|before| before.contains_key(name));
+        let flushed = there.iter().filter(|(name, effect)| effect.flushed || (effect.removed && was_there(name)));
         let flushed: Vec<Arc<str>> = flushed.map(|(name, _)| name.clone()).collect();
         let work = |this: &mut Ipset| {
             flushed.iter().try_for_each(|name| this.flush_sets(name))?;
@@ -409,13 +413,16 @@ impl Firewall for Ipset {
         match done {
             Ok(more) => failed.extend(more.into_iter().map(|(index, error)| (places[index], error))),
             Err(error) => {
-                self.jails = before;
+                if let Some(before) = before {
+                    self.jails = before;
+                }
                 return Err(error);
             }
         }
         if rules_change {
             self.begun |= announces;
-            self.sweep_sets()?;
+            // What somebody else still looks into is empty at least, and tried again with the next.
+            let _ = self.sweep_sets();
         }
         failed.extend(strangers.into_iter().map(|index| (places[index], Error::NoJail(kept[index].jail().clone()))));
         failed.sort_by_key(|(index, _)| *index);

@@ -85,7 +85,7 @@ pub struct Nftables {
     kernel: Kernel,
     options: Options,
     jails: BTreeMap<Arc<str>, Jail>,
-    current: Ruleset,
+    current: Arc<Ruleset>,
     /// What an earlier run left, until the first jails are announced.
     left: Option<Existing>,
     damage: Option<Damage>,
@@ -115,7 +115,7 @@ impl Nftables {
             kernel,
             options,
             jails: BTreeMap::new(),
-            current: Ruleset::default(),
+            current: Arc::default(),
             left: None,
             damage: None,
             looked: Instant::now(),
@@ -134,7 +134,7 @@ impl Nftables {
         let existing = existing.unwrap_or_default();
         let new = Ruleset::of(&self.jails);
         self.commit(&[], |e, limit, priority| replace(e, &existing, &new, limit, priority))?;
-        self.current = new;
+        self.current = Arc::new(new);
         self.left = None;
         Ok(())
     }
@@ -226,13 +226,15 @@ impl Nftables {
             && existing.rules >= rules)
     }
 
+    /// `jails` is what there is to be afterwards, nothing if that is what there is now.
     fn try_apply(
         &mut self,
         effects: &BTreeMap<Arc<str>, JailEffect>,
-        jails: &BTreeMap<Arc<str>, Jail>,
+        jails: Option<&BTreeMap<Arc<str>, Jail>>,
     ) -> Result<Vec<(usize, Error)>, Error> {
-        let new = Ruleset::of(jails);
-        let (elements, flushed) = elements(effects, jails, &new);
+        let old = self.current.clone();
+        let new = jails.map_or_else(|| old.clone(), |jails| Arc::new(Ruleset::of(jails)));
+        let (elements, flushed) = elements(effects, jails.unwrap_or(&self.jails), &new);
         let replaced: BTreeSet<&str> = effects
             .iter()
             .filter(|(_, effect)| effect.removed && effect.scope.is_some())
@@ -243,11 +245,11 @@ impl Nftables {
             .collect();
         let announces = effects.values().any(|effect| effect.scope.is_some());
         let left = if announces { self.left.take() } else { None };
-        let old = self.current.clone();
         let result = self.commit(&elements, |e, limit, priority| {
             match &left {
                 Some(existing) => replace(e, existing, &new, limit, priority),
-                None => differ(e, &old, &new, limit),
+                None if jails.is_some() => differ(e, &old, &new, limit),
+                None => {}
             }
             for set in &replaced {
                 if old.sets.contains_key(*set) {
@@ -264,33 +266,55 @@ impl Nftables {
     }
 }
 
+/// The jails as they are to be; nothing if no set, chain or rule has to change for it, which is so
+/// with almost every ban.
+fn changed_jails(
+    jails: &BTreeMap<Arc<str>, Jail>,
+    effects: &BTreeMap<Arc<str>, JailEffect>,
+) -> Option<BTreeMap<Arc<str>, Jail>> {
+    let banned = |effect: &JailEffect| {
+        let banned = effect.prefixes.iter().filter(|(_, last)| last.wanted != Wanted::Free);
+        banned.map(|(prefix, _)| class(*prefix)).collect::<BTreeSet<Class>>()
+    };
+    let stays = |(name, effect): (&Arc<str>, &JailEffect)| {
+        let known = |jail: &Jail| banned(effect).is_subset(&jail.classes);
+        !effect.removed && effect.scope.is_none() && jails.get(name).is_none_or(known)
+    };
+    if effects.iter().all(stays) {
+        return None;
+    }
+    let mut jails = jails.clone();
+    for (name, effect) in effects {
+        if effect.removed {
+            jails.remove(name);
+        }
+        if let Some(scope) = &effect.scope {
+            let jail = jails.entry(name.clone());
+            jail.or_insert_with(|| Jail { scope: scope.clone(), classes: Class::HOSTS.into() }).scope = scope.clone();
+        }
+        if let Some(jail) = jails.get_mut(name) {
+            jail.classes.extend(banned(effect));
+        }
+    }
+    Some(jails)
+}
+
 impl Firewall for Nftables {
     fn apply(&mut self, changes: &[Change]) -> Result<Vec<(usize, Error)>, Error> {
         let (effects, strangers) = net_effect::of(changes, |name| self.jails.contains_key(name));
-        let mut jails = self.jails.clone();
-        for (name, effect) in &effects {
-            if effect.removed {
-                jails.remove(name);
-            }
-            if let Some(scope) = &effect.scope {
-                let jail = jails.entry(name.clone());
-                jail.or_insert_with(|| Jail { scope: scope.clone(), classes: Class::HOSTS.into() }).scope =
-                    scope.clone();
-            }
-            let Some(jail) = jails.get_mut(name) else { continue };
-            let banned = effect.prefixes.iter().filter(|(_, last)| last.wanted != Wanted::Free);
-            jail.classes.extend(banned.map(|(prefix, _)| class(*prefix)));
-        }
-        let mut failed = match self.try_apply(&effects, &jails) {
+        let jails = changed_jails(&self.jails, &effects);
+        let mut failed = match self.try_apply(&effects, jails.as_ref()) {
             // Somebody took the table away; put up what was there and try once more.
             Err(Error::Kernel { source, .. }) if source.raw_os_error() == Some(ENOENT) && !self.intact()? => {
                 self.rebuild()?;
                 self.damage.get_or_insert(Damage { by: None });
-                self.try_apply(&effects, &jails)?
+                self.try_apply(&effects, jails.as_ref())?
             }
             other => other?,
         };
-        self.jails = jails;
+        if let Some(jails) = jails {
+            self.jails = jails;
+        }
         failed.extend(strangers.into_iter().map(|index| (index, Error::NoJail(changes[index].jail().clone()))));
         failed.sort_by_key(|(index, _)| *index);
         Ok(failed)
@@ -313,7 +337,7 @@ impl Firewall for Nftables {
     fn remove(&mut self) -> Result<(), Error> {
         self.kernel.delete_table()?;
         self.jails.clear();
-        self.current = Ruleset::default();
+        self.current = Arc::default();
         self.left = None;
         Ok(())
     }
