@@ -122,11 +122,11 @@ impl Scanner {
         let count = jails.len().min(self.filters.len());
         let jails = &mut jails[..count];
         let plan = self.planner.plan(&self.filters, block.bytes);
-        let Scratch { exact, lossy, candidates, dating, kept } = scratch;
+        let Scratch { exact, lossy, candidates, cursor, dating, kept } = scratch;
         dating.begin(&self.filters, jails);
         let caches = kept.of(self.id, count);
         let mut work = Work { scanner: self, block: block.bytes, exact, caches, dating, jails, clock };
-        work.lines(&plan, block.cut, candidates, lossy);
+        work.lines(&plan, block.cut, candidates, cursor, lossy);
         dating.finish(block.bytes, exact, jails, clock);
         kept.tidy();
     }
@@ -153,12 +153,14 @@ impl Filter {
 }
 
 impl Work<'_, '_> {
-    fn lines(&mut self, plan: &Plan, cut: bool, candidates: &mut Jails, lossy: &mut String) {
+    fn lines(&mut self, plan: &Plan, cut: bool, candidates: &mut Jails, cursor: &mut Vec<usize>, lossy: &mut String) {
         let block = self.block;
         // Mostly the block is UTF-8, and then so are its lines.
         let text = std::str::from_utf8(block).ok();
         let (mut start, mut count) = (0, 0);
-        let mut hit = plan.next(block, 0);
+        let always = plan.always.any();
+        cursor.clear();
+        let mut hit = plan.next(block, 0, cursor);
         while start < block.len() {
             let newline = memchr::memchr(b'\n', &block[start..]).map_or(block.len(), |at| start + at);
             let next = (newline + 1).min(block.len());
@@ -178,7 +180,7 @@ impl Work<'_, '_> {
             };
             // Of a line that was cut only the exact judgement says whether what is left matches.
             let cut = cut && next == block.len();
-            let passed = hit >= newline && !plan.always.any() && !cut;
+            let mut passed = hit >= newline && !always && !cut;
             if known && passed {
                 start = next;
                 continue;
@@ -194,11 +196,13 @@ impl Work<'_, '_> {
             if !known {
                 self.dating.look(line.map(|_| place), text, self.exact, self.jails, self.clock);
             }
+            let torn = !known && self.dating.is_torn();
+            passed &= !torn;
             if !passed {
-                candidates.clone_from(if cut { &plan.all } else { &plan.always });
+                candidates.clone_from(if cut || torn { &plan.all } else { &plan.always });
                 if hit < newline {
                     plan.add(&block[start..end], candidates);
-                    hit = plan.next(block, next);
+                    hit = plan.next(block, next, cursor);
                 }
                 let line = Line { text, whole, cut };
                 for index in candidates.iter() {
@@ -217,6 +221,9 @@ impl Work<'_, '_> {
 
     /// Whether the automata of a jail think that the line may match.
     fn is_possible(&mut self, index: usize, line: Line<'_>, here: Here) -> bool {
+        if self.scanner.filters[index].record.maxlines > 1 {
+            return true;
+        }
         let (start, end) = match here.found {
             Some(found) if here.valid => (found.start, found.end),
             // A date that is none (30 February): whether it is cut out depends on the line before.
@@ -247,8 +254,9 @@ impl Work<'_, '_> {
             self.dating.tell(index, self.block, self.exact, jail, self.clock);
         }
         let filter = &self.scanner.filters[index].record;
+        let found = (here.found, self.dating.time(index, here, line.text, self.exact, self.clock));
         let (state, failures) = (&mut *jail.state, &mut jail.failures);
-        let verdict = filter.line_at(state, self.exact, line.text, here.found, self.clock, jail.options, failures);
+        let verdict = filter.line_timed(state, self.exact, line.text, found, self.clock, jail.options, failures);
         let tally = &mut jail.tally;
         tally.steps += u64::from(verdict.unresolved == Some(Unresolved::Steps));
         tally.replace(verdict.replaced, verdict.distance);

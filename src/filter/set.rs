@@ -1,16 +1,13 @@
 //! One lazy DFA for a filter: "can any failregex match this text?" in one pass.
 //!
 //! Built state by state as texts come, within a fixed memory. A text it cannot decide within
-//! that memory is a candidate, never a "no". The text comes in pieces (before and after the
-//! date), which are walked through one after the other.
+//! that memory is a candidate, never a "no". The text comes in pieces (before and after the date).
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use regex_automata::hybrid::LazyStateID;
 use regex_automata::hybrid::dfa::{self, DFA};
 use regex_automata::nfa::thompson::{self, WhichCaptures};
-use regex_automata::util::start;
-use regex_automata::{Anchored, Input, MatchKind, PatternSet};
+use regex_automata::{Input, MatchKind, PatternSet};
 use regex_syntax::hir::Hir;
 
 use super::approximate;
@@ -37,6 +34,8 @@ pub struct Cache {
     cache: dfa::Cache,
     /// Which automaton it belongs to.
     id: u64,
+    /// A text that came in pieces.
+    joined: Vec<u8>,
 }
 
 impl Automaton {
@@ -52,73 +51,23 @@ impl Automaton {
     /// Memory for the states of this automaton.
     #[must_use]
     pub fn cache(&self) -> Cache {
-        Cache { cache: self.dfa.create_cache(), id: self.id }
+        Cache { cache: self.dfa.create_cache(), id: self.id, joined: Vec::new() }
     }
 
     /// Whether the text that consists of these pieces may match.
     pub fn may_match(&self, cache: &mut Cache, pieces: &[&[u8]]) -> bool {
         debug_assert_eq!(self.id, cache.id, "the cache of another automaton");
-        let cache = &mut cache.cache;
-        if let [text] = pieces {
-            // Giving up is no answer, so it counts as a match.
-            return !matches!(self.dfa.try_search_fwd(cache, &Input::new(text).earliest(true)), Ok(None));
-        }
-        cache.search_start(0);
-        let found = self.walk(cache, pieces);
-        cache.search_finish(pieces.iter().map(|piece| piece.len()).sum());
-        found.unwrap_or(true)
-    }
-
-    /// `None` if the automaton gave up.
-    fn walk(&self, cache: &mut dfa::Cache, pieces: &[&[u8]]) -> Option<bool> {
-        let dfa = &self.dfa;
-        let mut state = dfa.start_state(cache, &start::Config::new().anchored(Anchored::No)).ok()?;
-        for piece in pieces {
-            let mut rest = *piece;
-            while !rest.is_empty() {
-                if state.is_tagged() {
-                    if let Some(end) = ended(state) {
-                        return end;
-                    }
-                    state = dfa.next_state(cache, state, rest[0]).ok()?;
-                    rest = &rest[1..];
-                    continue;
-                }
-                let mut at = 0;
-                while at < rest.len() {
-                    let next = dfa.next_state_untagged(cache, state, rest[at]);
-                    if next.is_tagged() {
-                        break;
-                    }
-                    state = next;
-                    at += 1;
-                }
-                rest = &rest[at..];
-                if let Some(&byte) = rest.first() {
-                    // Unknown so far, or an end: the slow way tells.
-                    state = dfa.next_state(cache, state, byte).ok()?;
-                    rest = &rest[1..];
-                }
+        let text = match pieces {
+            [text] => text,
+            pieces => {
+                // To copy a line costs less than to walk through its pieces step by step.
+                cache.joined.clear();
+                pieces.iter().for_each(|piece| cache.joined.extend_from_slice(piece));
+                &*cache.joined
             }
-        }
-        if let Some(end) = ended(state) {
-            return end;
-        }
-        let state = dfa.next_eoi_state(cache, state).ok()?;
-        if state.is_quit() { None } else { Some(state.is_match()) }
-    }
-}
-
-/// What a state says about all that may follow; the inner `None` is "gave up".
-fn ended(state: LazyStateID) -> Option<Option<bool>> {
-    if state.is_match() {
-        Some(Some(true))
-    } else if state.is_dead() {
-        Some(Some(false))
-    } else if state.is_quit() {
-        Some(None)
-    } else {
-        None
+        };
+        // Giving up is no answer, so it counts as a match.
+        !matches!(self.dfa.try_search_fwd(&mut cache.cache, &Input::new(text).earliest(true)), Ok(None))
     }
 }
 
@@ -151,7 +100,7 @@ impl Possible {
     /// Memory for the states of this set.
     #[must_use]
     pub fn cache(&self) -> Cache {
-        Cache { cache: self.dfa.create_cache(), id: self.id }
+        Cache { cache: self.dfa.create_cache(), id: self.id, joined: Vec::new() }
     }
 
     /// Fills `set` with the failregexes that may match the text (with its final newline);

@@ -171,7 +171,9 @@ impl Dates {
     pub fn sticky(&self, state: &State) -> Option<(usize, Quick)> {
         let index = usize::from(*state.order.get(state.last?)?);
         let (template, learnt) = (self.templates.get(index)?, state.learnt.get(index)?);
+        let used = |at: usize| state.order.get(at).is_some_and(|&at| state.learnt[usize::from(at)].hits > 0);
         let settled = template.anchored && learnt.hits > 0 && learnt.distance == 0 && state.start == 0;
+        let settled = settled && state.learnt.len() == state.order.len() && !used(state.unused);
         Some((index, template.quick.filter(|_| settled)?))
     }
 

@@ -114,8 +114,19 @@ impl Program {
 
     /// Searches `text[from..]` for the leftmost match; assertions see the whole text.
     /// `from` is a border between characters.
+    #[inline]
     pub fn search(&self, cache: &mut Cache, text: &str, from: usize) -> Outcome {
+        // Of many patterns most cannot even begin.
+        if self.shape.anchor == Anchor::Text && !self.may_begin(text, from) {
+            (cache.steps, cache.borders) = (0, 0);
+            return Outcome::NoMatch;
+        }
         self.search_with(cache, text, from, budget(text.len()))
+    }
+
+    #[inline]
+    fn may_begin(&self, text: &str, from: usize) -> bool {
+        from == 0 && class::may(&self.fast.first, text.as_bytes().first().map_or(class::END, |&byte| byte.into()))
     }
 
     /// The same in the strict form from the start: slower on ordinary text, so that a test can

@@ -127,8 +127,13 @@ impl Judge<'_, '_> {
             if let Sink::Trace(trace) = &mut self.sink {
                 trace.prefix = Some(prefix.groups(self.cache, text));
             }
-            base = prefix.groups(self.cache, text);
-            if let Some(index) = base.iter().position(|(name, _)| &**name == "content")
+            let content = prefix.content(self.cache).filter(|_| matches!(lines, Lines::One(_)));
+            base = prefix.groups_without(self.cache, text, content);
+            if let Some((_, start, end)) = content {
+                text.truncate(end);
+                text.drain(..start);
+                text.push('\n');
+            } else if let Some(index) = base.iter().position(|(name, _)| &**name == "content")
                 && let Some(Datum::Text(content)) = base.remove(index).1
                 && !content.is_empty()
             {
@@ -241,10 +246,11 @@ impl Judge<'_, '_> {
         });
         let (mut groups, users, matches, nofail) = match &id {
             Some(id) => {
-                let session = self.sessions.merge(id, groups, &matches, self.now);
+                let session = self.sessions.merge(id, groups, matches, self.now);
                 if session.nofail && !all {
                     return true;
                 }
+                let session = session.clone();
                 (session.groups, session.users, session.matches, session.nofail)
             }
             None => {

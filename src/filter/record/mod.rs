@@ -10,6 +10,7 @@ use super::date::{self, Dates, Found};
 use super::exact::Cache;
 use super::{Clock, Failure, Match, Unresolved};
 use crate::config::UseDns;
+use crate::time::Time;
 use buffer::Buffer;
 use judge::{Judge, Sink};
 use moment::Last;
@@ -159,7 +160,29 @@ impl Filter {
         options: Options,
         out: &mut Vec<Failure>,
     ) -> Verdict {
+        let own = self.own(cache, line, found, clock);
+        self.dated(state, cache, line, (found, own), clock, options, &mut Sink::Failures(out))
+    }
+
+    /// The same for a line whose date has been read already; `found` is it and its value, if it
+    /// is a time that exists.
+    #[expect(clippy::too_many_arguments, reason = "what a line means depends on all of them")]
+    pub fn line_timed(
+        &self,
+        state: &mut State,
+        cache: &mut Cache,
+        line: &str,
+        found: (Option<Found>, Option<Time>),
+        clock: &Clock,
+        options: Options,
+        out: &mut Vec<Failure>,
+    ) -> Verdict {
         self.dated(state, cache, line, found, clock, options, &mut Sink::Failures(out))
+    }
+
+    fn own(&self, cache: &mut Cache, line: &str, found: Option<Found>, clock: &Clock) -> Option<Time> {
+        let found = found.filter(|found| found.start < found.end)?;
+        self.dates.value(cache, line, found, clock)
     }
 
     /// Tries all expressions on a line, for those who want to see which ones match; with `first`
@@ -180,7 +203,8 @@ impl Filter {
         // the oldest line of a full buffer makes room, used or not
         let full = usize::from(state.buffer.lines.len() >= self.maxlines as usize);
         let before = state.buffer.lines.get(full..).unwrap_or_default().to_vec();
-        trace.verdict = self.dated(state, cache, line, found, clock, options, &mut Sink::Trace(&mut trace));
+        let own = self.own(cache, line, found, clock);
+        trace.verdict = self.dated(state, cache, line, (found, own), clock, options, &mut Sink::Trace(&mut trace));
         trace.earlier = before;
         trace.earlier.retain(|line| !state.buffer.lines.contains(line));
         trace
@@ -192,17 +216,14 @@ impl Filter {
         state: &mut State,
         cache: &mut Cache,
         line: &str,
-        found: Option<Found>,
+        (found, own): (Option<Found>, Option<Time>),
         clock: &Clock,
         options: Options,
         sink: &mut Sink<'_>,
     ) -> Verdict {
         let (start, end) = found.map_or((0, 0), |found| (found.start, found.end));
-        let mut own = None;
         let dated = found.filter(|found| found.start < found.end);
-        if let Some(found) = dated {
-            own = self.dates.value(cache, line, found, clock).map(|time| (time, &line[start..end]));
-        }
+        let own = own.map(|time| (time, &line[start..end]));
         // A pattern may say that lines have no date; then none is missed.
         let placeholder = found.is_some() && dated.is_none();
         let moment = state.last.next(own, placeholder, clock, options);

@@ -5,6 +5,7 @@
 //! Outsiders open sessions as they like, so their number and their age are bounded.
 
 use std::collections::VecDeque;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 
 use super::super::{Datum, Match};
@@ -37,15 +38,25 @@ pub struct Session {
     quiet: Vec<Match>,
 }
 
-/// The sessions of one log.
+/// The sessions of one log, the oldest first.
 #[derive(Debug, Default)]
 pub struct Sessions {
     kept: VecDeque<(Arc<str>, Time, Session)>,
+    /// Hashes of their ids: looked through before anything else.
+    hashes: VecDeque<u64>,
+    /// One that began and ended with the last line.
+    brief: Session,
+}
+
+fn hash(id: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    id.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// Sets a value, keeping the place of one that is there.
 pub fn set(groups: &mut Groups, name: &Arc<str>, value: Option<Datum>) {
-    match groups.iter_mut().find(|(known, _)| known == name) {
+    match groups.iter_mut().find(|(known, _)| Arc::ptr_eq(known, name) || known == name) {
         Some((_, old)) => *old = value,
         None => groups.push((name.clone(), value)),
     }
@@ -64,8 +75,10 @@ impl Sessions {
     /// Adds a matched line to session `id` and returns what is then known of it.
     ///
     /// The caller finds out who failed; if nobody can be named yet it calls [`Sessions::wait`].
-    pub fn merge(&mut self, id: &Arc<str>, mut groups: Groups, lines: &[Match], now: Time) -> Session {
-        self.kept.retain(|(_, stored, _)| now - *stored <= MAX_AGE);
+    pub fn merge(&mut self, id: &Arc<str>, mut groups: Groups, lines: Vec<Match>, now: Time) -> &Session {
+        while self.kept.front().is_some_and(|(_, stored, _)| now - *stored > MAX_AGE) {
+            self.remove(0);
+        }
         let gained = take(&mut groups, "mlfgained");
         let mut nofail = take(&mut groups, "nofail") || gained;
         let forget = take(&mut groups, "mlfforget");
@@ -73,7 +86,8 @@ impl Sessions {
             Some(Datum::Text(user)) if &**name == "user" && !user.is_empty() => Some(user.clone()),
             _ => None,
         });
-        let place = self.kept.iter().position(|(known, ..)| known == id);
+        let hash = hash(id);
+        let place = self.place(hash, id);
         let mut session = match place {
             Some(place) => std::mem::take(&mut self.kept[place].2),
             None => Session::default(),
@@ -111,30 +125,49 @@ impl Sessions {
             let earlier = std::mem::take(&mut session.matches);
             session.matches = std::mem::take(&mut session.quiet);
             session.matches.extend(earlier);
-            session.matches.extend_from_slice(lines);
+            session.matches.extend(lines);
             session.matches.truncate(MAX_LINES);
         } else if !forget {
-            session.quiet.extend_from_slice(lines);
+            session.quiet.extend(lines);
             session.quiet.truncate(MAX_LINES);
         }
-        match place {
-            Some(place) if forget => drop(self.kept.remove(place)),
-            Some(place) => self.kept[place].2 = session.clone(),
-            None if forget => {}
+        if forget {
+            if let Some(place) = place {
+                self.remove(place);
+            }
+            self.brief = session;
+            return &self.brief;
+        }
+        let place = match place {
+            Some(place) => place,
             None => {
                 if self.kept.len() >= MAX_SESSIONS {
-                    self.kept.pop_front();
+                    self.remove(0);
                 }
-                self.kept.push_back((id.clone(), now, session.clone()));
+                self.kept.push_back((id.clone(), now, Session::default()));
+                self.hashes.push_back(hash);
+                self.kept.len() - 1
             }
-        }
-        session
+        };
+        let kept = &mut self.kept[place].2;
+        *kept = session;
+        kept
+    }
+
+    fn remove(&mut self, place: usize) {
+        self.kept.remove(place);
+        self.hashes.remove(place);
+    }
+
+    fn place(&self, hash: u64, id: &str) -> Option<usize> {
+        let mut places = self.hashes.iter().enumerate().filter(|(_, known)| **known == hash).map(|(place, _)| place);
+        places.find(|place| *self.kept[*place].0 == *id)
     }
 
     /// Session `id` has failed, but nobody knows yet from which address.
     pub fn wait(&mut self, id: &str) {
-        if let Some((.., session)) = self.kept.iter_mut().find(|(known, ..)| &**known == id) {
-            session.pending = true;
+        if let Some(place) = self.place(hash(id), id) {
+            self.kept[place].2.pending = true;
         }
     }
 }
@@ -146,8 +179,8 @@ mod tests {
     fn add(sessions: &mut Sessions, groups: &[(&str, &str)], line: &str) -> Session {
         let groups =
             groups.iter().map(|(name, text)| (Arc::from(*name), Some(Datum::Text(Arc::from(*text))))).collect();
-        let lines = [Match { line: line.into(), date: (0, 0) }];
-        sessions.merge(&Arc::from("s"), groups, &lines, Time::from_seconds(1000))
+        let lines = vec![Match { line: line.into(), date: (0, 0) }];
+        sessions.merge(&Arc::from("s"), groups, lines, Time::from_seconds(1000)).clone()
     }
 
     fn lines(session: &Session) -> Vec<&str> {

@@ -39,6 +39,8 @@ struct Group {
     last: Option<Last>,
     /// Its jails know that there is none so far.
     told: bool,
+    /// A date on its track, and its value.
+    value: Option<(String, Option<Time>)>,
 }
 
 /// What dates look like for the groups on it.
@@ -68,6 +70,18 @@ pub(super) struct Here {
     pub found: Option<Found>,
     /// It is a time that exists.
     pub valid: bool,
+    /// Cutting it out may bring together what a string that is searched for could consist of.
+    torn: bool,
+}
+
+/// Whether a string without two neighbours that are not of a word could be what stands around a date.
+fn torn(line: &str, found: Found) -> bool {
+    let other = |byte: u8| byte.is_ascii() && !byte.is_ascii_alphanumeric() && byte != b'_';
+    let line = line.as_bytes();
+    match (found.start.checked_sub(1).and_then(|at| line.get(at)), line.get(found.end)) {
+        (Some(left), Some(right)) => found.start < found.end && !(other(*left) && other(*right)),
+        _ => false,
+    }
 }
 
 impl Dating {
@@ -88,6 +102,7 @@ impl Dating {
                     here: Here::default(),
                     last: None,
                     told: false,
+                    value: None,
                 });
             }
         }
@@ -141,7 +156,7 @@ impl Dating {
             let time = found
                 .filter(|found| found.start < found.end)
                 .and_then(|found| group.dates.value(cache, text, found, clock));
-            group.here = Here { found, valid: time.is_some() };
+            group.here = Here { found, valid: time.is_some(), torn: found.is_some_and(|found| torn(text, found)) };
             let sticky = group.dates.sticky(&group.state);
             match (found, time) {
                 (Some(found), Some(time)) => {
@@ -189,7 +204,7 @@ impl Dating {
             if on_track {
                 self.settle(index, now);
                 let group = &mut self.groups[index];
-                group.here = Here { found: group.last.map(|last| last.found), valid: true };
+                group.here = Here { found: group.last.map(|last| last.found), valid: true, torn: false };
             }
         }
         self.tracks.clear();
@@ -209,6 +224,13 @@ impl Dating {
         }
     }
 
+    /// Whether strings that were searched for in the present line say nothing, because a date
+    /// may stand in the middle of one. Never so after a glance: such dates stand between other
+    /// characters than those of words, or at the start.
+    pub(super) fn is_torn(&self) -> bool {
+        self.groups.iter().any(|group| group.here.torn)
+    }
+
     /// The date of the present line, of so many bytes, for a jail.
     #[inline]
     pub(super) fn here(&self, jail: usize, length: usize) -> Here {
@@ -216,9 +238,40 @@ impl Dating {
         if let Some((track, template)) = group.track
             && let Some(cut) = self.tracks[track].cut
         {
-            return Here { found: Some(Found::at_start(cut, template, length)), valid: true };
+            return Here { found: Some(Found::at_start(cut, template, length)), valid: true, torn: false };
         }
         group.here
+    }
+
+    /// The value of the date of the present line for a jail.
+    pub(super) fn time(
+        &mut self,
+        jail: usize,
+        here: Here,
+        text: &str,
+        cache: &mut Cache,
+        clock: &Clock,
+    ) -> Option<Time> {
+        let found = here.found.filter(|_| here.valid)?;
+        let group = &mut self.groups[self.group_of[jail]];
+        let date = &text[found.start..found.end];
+        // On a track the text says all; elsewhere there may be more to it.
+        let on_track = group.track.is_some_and(|(track, _)| self.tracks[track].cut.is_some());
+        if let Some((known, time)) = &group.value
+            && on_track
+            && known == date
+        {
+            return *time;
+        }
+        let time = group.dates.value(cache, text, found, clock);
+        if !on_track {
+            return time;
+        }
+        let (known, value) = group.value.get_or_insert_with(Default::default);
+        known.clear();
+        known.push_str(date);
+        *value = time;
+        time
     }
 
     /// Tells a jail the last date of the block, if the present line has none for it.

@@ -7,7 +7,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
-use aho_corasick::{AhoCorasick, packed};
+use aho_corasick::{AhoCorasick, AhoCorasickKind, packed};
 use memchr::memmem;
 
 use super::Filter;
@@ -19,8 +19,12 @@ const SAMPLE: usize = 64 << 10;
 const AGAIN: u64 = 256 << 20;
 /// Strings that stand in a larger share of the lines do not pay.
 const WORTHWHILE: f64 = 0.5;
-/// The most strings that the fastest kind of search takes.
-const FEW: usize = 64;
+/// The most strings that one search of the fastest kind takes before it gets slower.
+const FEW: usize = 32;
+/// The most such searches side by side.
+const MOST_SEARCHES: usize = 8;
+/// The most bytes of strings whose automaton may be a large but fast one.
+const LARGE: usize = 8 << 10;
 
 /// A set of jails.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -86,19 +90,33 @@ pub(super) struct Plan {
 #[derive(Debug)]
 enum Search {
     Nothing,
-    One(memmem::Finder<'static>),
-    Few(packed::Searcher),
+    One(Box<memmem::Finder<'static>>),
+    /// Each for some of the strings.
+    Few(Vec<packed::Searcher>),
     Many(AhoCorasick),
 }
 
 impl Plan {
-    /// Where the next string ends up to be found from `from` on; beyond the block if there is none.
+    /// Where the next string stands from `from` on; beyond the block if there is none. `cursor`
+    /// is empty at first and remembers what was found.
     #[inline]
-    pub(super) fn next(&self, block: &[u8], from: usize) -> usize {
+    pub(super) fn next(&self, block: &[u8], from: usize, cursor: &mut Vec<usize>) -> usize {
         let found = match &self.search {
             Search::Nothing => None,
             Search::One(finder) => finder.find(&block[from..]).map(|at| from + at),
-            Search::Few(searcher) => searcher.find_in(block, (from..block.len()).into()).map(|found| found.start()),
+            Search::Few(searchers) => {
+                let find = |searcher: &packed::Searcher| {
+                    let found = searcher.find_in(block, (from..block.len()).into());
+                    found.map_or(usize::MAX, |found| found.start())
+                };
+                cursor.resize(searchers.len(), 0);
+                for (at, searcher) in cursor.iter_mut().zip(searchers) {
+                    if *at < from || from == 0 {
+                        *at = find(searcher);
+                    }
+                }
+                cursor.iter().min().copied()
+            }
             Search::Many(automaton) => {
                 let input = aho_corasick::Input::new(block).range(from..).earliest(true);
                 automaton.find(input).map(|found| found.start())
@@ -147,7 +165,9 @@ impl Plan {
             }
         }
         if plan.jails.iter().any(|jails| *jails != plan.jails[0]) {
-            plan.which = AhoCorasick::new(&strings).ok();
+            let large = strings.iter().map(Vec::len).sum::<usize>() <= LARGE;
+            let kind = large.then_some(AhoCorasickKind::DFA);
+            plan.which = AhoCorasick::builder().kind(kind).prefilter(false).build(&strings).ok();
             if plan.which.is_none() {
                 // Too large, which the limits of the strings rule out.
                 (plan.always, strings) = (plan.all.clone(), Strings::new());
@@ -167,12 +187,14 @@ impl Search {
     fn new(strings: &Strings) -> Option<Search> {
         match &strings[..] {
             [] => return Some(Search::Nothing),
-            [one] => return Some(Search::One(memmem::Finder::new(one).into_owned())),
+            [one] => return Some(Search::One(Box::new(memmem::Finder::new(one).into_owned()))),
             _ => {}
         }
-        let few = if strings.len() <= FEW { packed::Searcher::new(strings) } else { None };
-        match few {
-            Some(searcher) => Some(Search::Few(searcher)),
+        let searches = strings.len().div_ceil(FEW);
+        let share = strings.len().div_ceil(searches);
+        let few = strings.chunks(share).map(packed::Searcher::new).collect::<Option<Vec<_>>>();
+        match few.filter(|few| few.len() <= MOST_SEARCHES) {
+            Some(few) => Some(Search::Few(few)),
             None => AhoCorasick::new(strings).ok().map(Search::Many),
         }
     }
@@ -256,10 +278,9 @@ impl Shares {
 }
 
 fn choices(filter: &Filter) -> Choices {
-    let around = match filter.record.dates.word_bounds() {
-        (true, true) => Around::NonWord,
-        (false, true) => Around::NonWordAfter,
-        _ => Around::Unknown,
-    };
-    filter.patterns(|patterns| Choices::new(patterns, around))
+    // What matches over several lines has to see them all.
+    if filter.record.maxlines > 1 {
+        return Choices::default();
+    }
+    filter.patterns(|patterns| Choices::new(patterns, Around::NonWord))
 }

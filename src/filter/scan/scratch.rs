@@ -17,6 +17,7 @@ pub struct Scratch {
     pub(super) exact: exact::Cache,
     pub(super) lossy: String,
     pub(super) candidates: Jails,
+    pub(super) cursor: Vec<usize>,
     pub(super) dating: Dating,
     pub(super) kept: Kept,
 }
