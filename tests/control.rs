@@ -63,8 +63,19 @@ fn our_server_answers_as_the_real_one_does() {
         let form = |text: &str| {
             text.split(" \t").map(|part| part.replace(|c: char| c.is_ascii_digit(), "0")).collect::<Vec<_>>()
         };
-        let (text, answer) =
-            if line.contains("--with-time") { (form(&text), form(&answer)) } else { (vec![text], vec![answer]) };
+        // the original keeps single addresses in a set, whose order is another one in each process
+        let entries = |text: &str| {
+            let mut entries: Vec<String> = text.lines().map(|line| line.replace("`-", "|-")).collect();
+            entries.sort();
+            entries
+        };
+        let (text, answer) = if line.contains("--with-time") {
+            (form(&text), form(&answer))
+        } else if line.contains("ignoreip") {
+            (entries(&text), entries(&answer))
+        } else {
+            (vec![text], vec![answer])
+        };
         if (code, &text) == (expected, &answer) {
             None
         } else {

@@ -16,8 +16,8 @@ use super::{background, check, configuration};
 use crate::config::settings::{Backend, Settings};
 use crate::control::Value;
 use crate::fail2ban::Configuration;
-use crate::firewall::{self, Kind};
 use crate::server::logging::{Level, Logger, Target};
+use crate::server::run::Kind;
 use crate::server::{engine, run};
 
 /// A server that lives answers within this time.
@@ -136,7 +136,7 @@ fn logger(configuration: &Configuration) -> Result<Logger, String> {
 fn kind(options: &Options, settings: &Settings) -> Result<Kind, String> {
     Ok(match (&options.firewall, settings.backend) {
         _ if options.dry_run => Kind::Memory,
-        (Some(name), _) => name.parse().map_err(|error: firewall::Error| error.to_string())?,
+        (Some(name), _) => name.parse::<Kind>().map_err(|error| error.to_string())?,
         (None, Backend::Auto) => Kind::Auto,
         (None, Backend::Nftables) => Kind::Nftables,
         (None, Backend::Ipset) => Kind::Ipset,

@@ -14,7 +14,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::control::{Command, Value};
 use crate::fail2ban::Configuration;
-use crate::firewall::{self, Firewall, Kind};
+pub use crate::firewall::Kind;
+use crate::firewall::{self, Firewall};
 
 use super::engine::{Engine, Event};
 use super::logging::{Level, Logger};

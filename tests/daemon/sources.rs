@@ -57,6 +57,8 @@ fn a_log_that_is_copied_and_emptied_is_read_on() {
     home.jail("door", &format!("{OPTIONS}logpath = LOG\n"));
     let daemon = home.start();
     for address in ["192.0.2.7", "192.0.2.8", "192.0.2.9"] {
+        // with the same size and the same first line, nobody could tell it from the old one
+        daemon.append("auth.log", &["nothing of interest".to_owned()]);
         daemon.fail(address, 1);
         daemon.wait_for(&format!("Found {address}"));
         fs::copy(daemon.path("auth.log"), daemon.path("auth.log.1")).unwrap();
