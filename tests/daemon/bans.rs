@@ -252,7 +252,7 @@ fn flood(sources: u32, offenders: u32) -> (Duration, u64) {
     let daemon = home.start();
     let begin = std::time::Instant::now();
     daemon.put("auth.log", &text);
-    daemon.wait_for("[door] Ban 192.0.2.99");
+    daemon.wait_for_end("[door] Ban 192.0.2.99", Duration::from_secs(120));
     let (taken, memory) = (begin.elapsed(), daemon.figure("VmHWM"));
     let banned = daemon.tell(&["get", "door", "banip"]);
     let banned: std::collections::HashSet<&str> = banned.split_whitespace().collect();

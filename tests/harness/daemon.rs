@@ -174,15 +174,16 @@ impl Home {
 
     /// Starts a daemon and returns at once.
     pub fn spawn(self) -> Daemon {
-        let ours = env!("CARGO_BIN_EXE_sekimori");
+        // figures are of interest for another build than that of the tests
+        let ours = std::env::var("SEKIMORI").unwrap_or_else(|_| env!("CARGO_BIN_EXE_sekimori").to_owned());
         let mut command = match self.program {
-            Program::Sekimori => Command::new(ours),
+            Program::Sekimori => Command::new(&ours),
             Program::OnSmallDisk(bytes) => {
                 let mut command = Command::new("unshare");
                 let root = rustix::process::geteuid().is_root();
                 command.args(if root { &["-m", "--"][..] } else { &["-Urm", "--"] });
                 let text = format!("mount -t tmpfs -o size={bytes} none \"$0\" && exec \"$@\"");
-                command.args(["sh", "-c", &text]).arg(self.path("small")).arg(ours);
+                command.args(["sh", "-c", &text]).arg(self.path("small")).arg(&ours);
                 command
             }
             Program::Fail2Ban => Command::new("fail2ban-server"),
@@ -296,6 +297,19 @@ impl Daemon {
             assert!(Instant::now() < end, "waited in vain for {times} × `{text}`:\n{}", self.log());
             std::thread::sleep(Duration::from_millis(2));
         }
+    }
+
+    /// Waits until the end of the log has a text; for a log that is too long to be read again and again.
+    pub fn wait_for_end(&self, text: &str, limit: Duration) {
+        use std::io::{Read as _, Seek as _, SeekFrom};
+        wait_for(text, limit, || {
+            let mut log = fs::File::open(self.path("log")).unwrap();
+            let size = log.metadata().unwrap().len();
+            log.seek(SeekFrom::Start(size.saturating_sub(64 * 1024))).unwrap();
+            let mut end = Vec::new();
+            log.read_to_end(&mut end).unwrap();
+            String::from_utf8_lossy(&end).contains(text)
+        });
     }
 
     /// What the real client answers, and whether it was content.
