@@ -126,10 +126,10 @@ impl Failures {
         self.touched = on.then(|| self.touched.take().unwrap_or_default());
     }
 
-    /// Whether [`Failures::take_changes`] has something to tell.
+    /// How many counters [`Failures::take_changes`] has something to tell of, at most.
     #[must_use]
-    pub fn has_changes(&self) -> bool {
-        self.touched.as_ref().is_some_and(|touched| !touched.is_empty())
+    pub fn changes(&self) -> usize {
+        self.touched.as_ref().map_or(0, Vec::len)
     }
 
     /// Counts one failure with this weight (from 1); the counter if it reached `maxretry`, which

@@ -79,6 +79,7 @@ impl Details {
             room = room.saturating_sub(size);
             fits
         });
+        self.data.shrink_to_fit();
     }
 
     /// Without room for more; there may be many of them.

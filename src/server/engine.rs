@@ -304,7 +304,12 @@ impl Engine {
             }
             self.read(Read { tag: found.tag, path: batch.path.clone(), position: batch.position.clone() });
         }
-        if self.effects.stored.len() >= MANY {
+        // a flood is stored bit by bit: what is prepared for the database takes much more room than a counter
+        let counters: usize = self.jails.values().map(|jail| jail.counts.failures.changes()).sum();
+        if self.effects.stored.len() + counters >= MANY {
+            self.effects.urgent = true;
+        }
+        if self.effects.urgent || self.effects.lines.len() >= MANY {
             self.settle();
         }
     }
@@ -379,7 +384,7 @@ impl Engine {
 
     /// Remembers that counters have changed.
     fn track(&mut self, name: &str) {
-        if self.state.is_some() && self.jails.get(name).is_some_and(|jail| jail.counts.failures.has_changes()) {
+        if self.state.is_some() && self.jails.get(name).is_some_and(|jail| jail.counts.failures.changes() > 0) {
             self.store_soon();
         }
     }
