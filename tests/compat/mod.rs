@@ -4,6 +4,7 @@ mod check;
 mod corpus;
 mod dates;
 mod dump;
+mod expected;
 mod grow;
 mod hostile;
 mod ignore;
