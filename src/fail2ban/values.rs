@@ -1,13 +1,16 @@
-//! What only shows when the values are used: times, expressions, networks, names of backends.
+//! What only shows when the values are used: times, expressions, networks, names of backends,
+//! regular expressions, date patterns.
 //!
 //! The original finds these when its server applies the stream, and then nothing starts. We
 //! look at them when the configuration is read, each with its place.
 
+use super::compile::{self, Setting};
 use super::diagnostic::{Diagnostic, Severity, nearest};
 use super::jail::Jail;
 use super::text::Text;
-use super::{Configuration, arithmetic, options, time};
+use super::{Configuration, arithmetic, date, options, time};
 use crate::address::Prefix;
+use crate::config::{self, UseDns};
 use crate::control::Value;
 
 /// Names of backends; `gamin` is accepted as 1.0 did.
@@ -79,10 +82,54 @@ fn jail_values(jail: &Jail) -> Vec<Diagnostic> {
     if filter.maxlines.is_some_and(|lines| lines < 1) {
         found.push(Diagnostic::error(None, "maxlines has to be at least 1"));
     }
+    found.extend(filter_values(jail));
     if filter.failregex.is_empty() {
         found.push(Diagnostic::warning(None, "there is no failregex: nothing will be found"));
     }
     found
+}
+
+/// Compiles the filter as the server will, and says where it cannot be.
+fn filter_values(jail: &Jail) -> Vec<Diagnostic> {
+    let filter = &jail.filter;
+    let usedns = match filter.usedns.as_ref().map(|text| text.as_str().to_lowercase()) {
+        None => UseDns::default(),
+        Some(text) => match text.as_str() {
+            "yes" => UseDns::Yes,
+            "warn" => UseDns::Warn,
+            "raw" => UseDns::Raw,
+            _ => UseDns::No,
+        },
+    };
+    let timezone = jail.options.get("logtimezone");
+    let settings = config::Filter {
+        logtimezone: timezone.map(|text| text.as_str().to_owned()),
+        // what is below was told already
+        maxlines: filter.maxlines.map_or(1, |lines| u32::try_from(lines).unwrap_or(1).max(1)),
+        ..filter.settings(usedns)
+    };
+    // Which years dates accept makes no difference to whether they are well formed.
+    let Err(errors) = compile::compile(&settings, date::Options::server(2000)) else { return Vec::new() };
+    let diagnostic = |error: compile::Error| {
+        let text = match error.setting {
+            Setting::Prefregex => filter.prefregex.as_ref(),
+            Setting::Failregex(index) => filter.failregex.get(index),
+            Setting::Ignoreregex(index) => filter.ignoreregex.get(index),
+            Setting::Datepattern => filter.datepattern.as_ref(),
+            Setting::Logtimezone => timezone,
+            Setting::Maxlines => None,
+        };
+        let diagnostic = match (text, error.offset) {
+            (Some(text), Some(offset)) => Diagnostic::error(text.span_at(offset), error.short),
+            (Some(text), None) => whole(text, error.short),
+            (None, _) => Diagnostic::error(None, error.short),
+        };
+        match error.help {
+            Some(help) => diagnostic.help(help),
+            None => diagnostic,
+        }
+    };
+    errors.into_iter().map(diagnostic).collect()
 }
 
 fn whole(text: &Text, words: String) -> Diagnostic {

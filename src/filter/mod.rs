@@ -84,7 +84,8 @@ pub struct Match {
 /// A line that could not be judged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unresolved {
-    /// It was longer than [`crate::line::MAX_LINE`], and its beginning does not match.
+    /// It was longer than [`crate::line::MAX_LINE`], and what is left of it does not match, or
+    /// not without doubt who is meant.
     Cut,
     /// A pattern with back-references needed more steps than allowed.
     Steps,

@@ -256,13 +256,14 @@ impl Work<'_, '_> {
         let filter = &self.scanner.filters[index].record;
         let found = (here.found, self.dating.time(index, here, line.text, self.exact, self.clock));
         let (state, failures) = (&mut *jail.state, &mut jail.failures);
-        let verdict = filter.line_timed(state, self.exact, line.text, found, self.clock, jail.options, failures);
+        let options = record::Options { cut: line.cut, ..jail.options };
+        let verdict = filter.line_timed(state, self.exact, line.text, found, self.clock, options, failures);
         let tally = &mut jail.tally;
         tally.steps += u64::from(verdict.unresolved == Some(Unresolved::Steps));
         tally.replace(verdict.replaced, verdict.distance);
         tally.old += u64::from(verdict.old);
         tally.ignored += u64::from(verdict.ignored.is_some());
-        tally.cut += u64::from(line.cut && !verdict.matched && verdict.ignored.is_none());
+        tally.cut += u64::from(verdict.unresolved == Some(Unresolved::Cut));
     }
 }
 

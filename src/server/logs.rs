@@ -336,6 +336,8 @@ impl Worker {
                     in_operation: member.in_operation,
                     findtime: Some(jail.findtime),
                     keep_prefix_values: jail.keep_prefix_values,
+                    // the scanner says it, line by line
+                    cut: false,
                 },
                 failures: Vec::new(),
                 tally: Tally::default(),

@@ -52,6 +52,56 @@ fn all_errors_are_reported_at_once_with_place_line_and_advice() {
 }
 
 #[test]
+fn expressions_are_compiled_and_the_caret_stands_under_the_spot() {
+    let (code, _, stderr) = check(&[
+        (
+            "jail.conf",
+            "[DEFAULT]\naction =\nbackend = polling\nenabled = true\n[a]\nfilter = f\n[b]\nfilter = f\n\
+             failregex = ^ok <HOST>$\n[c]\nfilter = g\n[d]\nfilter = h\nlogtimezone = Europe/Paris\n",
+        ),
+        (
+            "filter.d/f.conf",
+            "[Definition]\nprefregex = ^p: <F-CONTENT>.*$\nfailregex = ^ok <HOST>$\n   ^(bad <HOST>$\n   ^nobody$\n\
+             ignoreregex = ^a**\n",
+        ),
+        ("filter.d/g.conf", "[Definition]\nfailregex = ^ <HOST> or <HOST>$\ndatepattern = ^%%Y\n   {^LN-BEG}%%Y-%%Q\n"),
+        ("filter.d/h.conf", "[Definition]\nfailregex = ^<HOST> (?<x)$\n"),
+    ]);
+    assert_eq!(code, Some(255));
+    for expected in [
+        "error: jail `a`: prefregex: missing ), unterminated subpattern\n --> DIR/filter.d/f.conf:2:17\n  |\n\
+         2 | prefregex = ^p: <F-CONTENT>.*$\n  |                 ^\n",
+        "error: jail `a`: failregex 2: missing ), unterminated subpattern\n --> DIR/filter.d/f.conf:4:5\n  |\n\
+         4 |    ^(bad <HOST>$\n  |     ^\n  = help: close it with `)`",
+        "error: jail `a`: ignoreregex 1: multiple repeat\n --> DIR/filter.d/f.conf:6:18\n",
+        // the prefix of jail b is the same, its failregex another one
+        "error: jail `b`: prefregex: missing ), unterminated subpattern\n --> DIR/filter.d/f.conf:2:17\n",
+        "error: jail `c`: failregex 1: redefinition of group name 'ip4'",
+        " --> DIR/filter.d/g.conf:2:25\n",
+        "error: jail `c`: `%Q` is no token of a date pattern\n --> DIR/filter.d/g.conf:4:17\n",
+        "error: jail `d`: failregex 1: ",
+        " --> DIR/filter.d/h.conf:2:21\n",
+        "error: jail `d`: unknown time zone `Europe/Paris`\n  --> DIR/jail.conf:14:15\n",
+    ] {
+        assert!(stderr.contains(expected), "missing:\n{expected}\nin:\n{stderr}");
+    }
+    assert!(!stderr.contains("jail `b`: failregex"), "{stderr}");
+}
+
+#[test]
+fn an_expression_that_names_nobody_is_shown_whole() {
+    let (code, _, stderr) = check(&[
+        ("jail.conf", "[j]\nenabled = true\nfilter = f\naction =\nbackend = polling\n"),
+        ("filter.d/f.conf", "[Definition]\nfailregex = ^x <HOST>$\n            ^login (failed)$\n"),
+    ]);
+    assert_eq!(code, Some(255));
+    let expected = "error: jail `j`: failregex 2 does not say whom to ban\n --> DIR/filter.d/f.conf:3:13\n  |\n\
+                    3 |             ^login (failed)$\n  |             ^^^^^^^^^^^^^^^^\n\
+                    \x20 = help: put <HOST>, <ADDR> or <F-ID>…</F-ID> where the address appears\n";
+    assert!(stderr.contains(expected), "missing:\n{expected}\nin:\n{stderr}");
+}
+
+#[test]
 fn an_error_in_the_third_regex_points_at_its_own_line() {
     use sekimori::fail2ban::{Options, read};
     let dir = tempfile::tempdir().unwrap();

@@ -12,6 +12,7 @@ use sekimori::fail2ban::text::Text;
 use sekimori::fail2ban::{compile, date, filter};
 use sekimori::filter::exact::Cache;
 use sekimori::filter::{Clock, Datum, Failure, Who, record};
+use sekimori::line::Record;
 use sekimori::time::Time;
 use serde_json::Value;
 
@@ -149,7 +150,7 @@ fn the_annotated_lines_mean_what_they_say() {
     for job in jobs() {
         let (name, lines) = (job["filter"].as_str().unwrap(), job["lines"].as_array().unwrap());
         let arguments = job["args"].as_object().unwrap();
-        // a journal's records carry no date: nothing is cut out of them
+        // a journal's records are dated: nothing is cut out of them
         let journal = arguments.get("logtype").is_some_and(|logtype| logtype == "journal");
         let filter = match compiled(name, arguments) {
             Ok(filter) => filter,
@@ -164,7 +165,8 @@ fn the_annotated_lines_mean_what_they_say() {
             let text = line[0].as_str().unwrap();
             let options = record::Options::default();
             if journal {
-                filter.line_at(&mut state, &mut cache, text, None, &clock, options, &mut failures);
+                let record = Record { time: clock.now, text: text.as_bytes() };
+                filter.record(&mut state, &mut cache, &record, &clock, options, &mut failures);
             } else {
                 filter.line(&mut state, &mut cache, text, &clock, options, &mut failures);
             }

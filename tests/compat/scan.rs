@@ -107,6 +107,7 @@ fn options(random: &mut Random) -> record::Options {
         in_operation: random.next(2) == 0,
         findtime: if random.next(2) == 0 { Some(600.0) } else { None },
         keep_prefix_values: random.next(4) == 0,
+        cut: false,
     }
 }
 

@@ -12,7 +12,8 @@ use crate::filter::{Datum, Who};
 pub enum Identity {
     /// Somebody; with the address, where the identifier is something else.
     Known(Who, Option<Id>),
-    /// A host name where names are not looked up: the match counts for nobody.
+    /// A host name where names are not looked up, or a number that a resolver would take for an
+    /// address (`1.2.3`): the match counts for nobody.
     Nobody,
     /// No group that identifies is set.
     Missing,
@@ -31,10 +32,12 @@ pub fn identify(groups: &Groups, usedns: UseDns) -> Identity {
     let fid = free(groups);
     let address = text(groups, "ip4").or_else(|| text(groups, "ip6"));
     let found = match (address, text(groups, "dns")) {
+        // what is no address after all (`192.030.0.6`) counts as the text it is; it is never banned
         (Some(address), _) => network(address, text(groups, "cidr")),
         (None, Some(name)) => match (Id::parse(name), usedns) {
             (id @ Id::Prefix(_), _) => return Identity::Known(Who::Id(id), None),
             (_, UseDns::No) => return Identity::Nobody,
+            (_, UseDns::Yes | UseDns::Warn) if is_numeric(name) => return Identity::Nobody,
             (_, UseDns::Yes | UseDns::Warn) => return Identity::Known(Who::Name(name.clone()), None),
             (id, UseDns::Raw) => id,
         },
@@ -82,6 +85,17 @@ fn quoted(text: &str) -> String {
     out
 }
 
+/// Whether a resolver would take a name for a number: `1.2.3` for 1.2.0.3, `0x7f.1` for 127.0.0.1.
+/// No host name ends in a label of digits.
+fn is_numeric(name: &str) -> bool {
+    let label = name.rsplit('.').next().unwrap_or(name);
+    let digits = label.strip_prefix("0x").or_else(|| label.strip_prefix("0X"));
+    match digits {
+        Some(hex) => hex.bytes().all(|b| b.is_ascii_hexdigit()),
+        None => label.bytes().all(|b| b.is_ascii_digit()),
+    }
+}
+
 fn network(address: &str, cidr: Option<&Arc<str>>) -> Id {
     let id = Id::parse(address);
     let Some(length) = cidr.and_then(|text| text.parse::<u8>().ok()) else { return id };
@@ -113,6 +127,29 @@ mod tests {
         assert_eq!(who(&[("fid", "192.0.2.7"), ("ip4", "192.0.2.7")], raw), known("192.0.2.7", None));
         assert_eq!(who(&[("fid", "bob"), ("dns", "host")], raw), known("bob", Some("host")));
         assert_eq!(who(&[("user", "bob")], raw), Identity::Missing);
+    }
+
+    #[test]
+    fn what_only_looks_like_an_address_is_a_text_and_no_number_is_looked_up() {
+        for (group, text) in [("ip4", "300.1.1.1"), ("ip4", "127.000.000.001"), ("ip6", "12:34:56")] {
+            assert_eq!(who(&[(group, text)], UseDns::Raw), Identity::Known(Who::Id(Id::Text(text.into())), None));
+        }
+        for name in ["1.2.3", "0x7f.1", "host.0X1f", "017700000001"] {
+            assert_eq!(who(&[("dns", name)], UseDns::Warn), Identity::Nobody, "{name}");
+        }
+    }
+
+    #[test]
+    fn parts_make_one_identifier_that_cannot_be_mistaken_for_another() {
+        let part = |text: &str| Some(Arc::from(text));
+        let tuple = |parts: Vec<Option<Arc<str>>>| vec![(Arc::from("fid"), Some(Datum::Tuple(parts)))];
+        for (parts, expected) in [
+            (vec![part("192.0.2.1"), part("bob")], "('192.0.2.1', 'bob')"),
+            (vec![part("a', 'b"), None], r#"("a', 'b", None)"#),
+            (vec![part("\"'\n\u{1}\\"), part("é")], r#"('"\'\n\x01\\', 'é')"#),
+        ] {
+            assert_eq!(identify(&tuple(parts), UseDns::No), known(expected, None));
+        }
     }
 
     #[test]

@@ -5,11 +5,14 @@ use std::sync::Arc;
 use super::buffer::{self, Buffer};
 use super::identify::{self, Identity};
 use super::session::{self, Groups, Sessions};
-use super::{Filter, Options, Regex, Verdict, Which};
+use super::{Filter, Options, Parts, Regex, Verdict, Which};
 use crate::address::Id;
 use crate::filter::exact::{Cache, Outcome};
 use crate::filter::{Datum, Failure, Match, Unresolved, Who};
 use crate::time::Time;
+
+/// Stands for the lost end of a line: no character of a word, and none that a filter names.
+pub(super) const LOST: &str = "\u{fffd}";
 
 /// What each regular expression said about a line.
 #[derive(Clone, Debug, Default)]
@@ -94,22 +97,38 @@ pub(super) struct Judge<'a, 's> {
 }
 
 impl Judge<'_, '_> {
-    /// Judges `text`, a line without its date with a newline behind it; `whole` makes the line
-    /// as it is told.
-    pub fn line(mut self, text: &mut String, whole: &dyn Fn() -> Match) {
-        self.run(text, &mut Lines::One(whole));
+    /// Judges a line, together with those before it if the filter wants that; `text` is
+    /// scratch memory.
+    pub fn parts(mut self, parts: &Parts<'_>, text: &mut String, buffer: &mut Buffer) {
+        if self.filter.maxlines > 1 {
+            buffer.push(parts.whole(), self.filter.maxlines as usize);
+            let all = std::mem::take(&mut buffer.lines);
+            buffer::join(&all, text);
+            let mut lines = Lines::Several { all, rest: None };
+            self.end(text);
+            self.run(text, &mut lines);
+            if let Lines::Several { all, rest } = lines {
+                buffer.lines = rest.unwrap_or(all);
+            }
+        } else {
+            text.clear();
+            text.push_str(&parts.line[..parts.start]);
+            text.push_str(&parts.line[parts.end..]);
+            text.push('\n');
+            self.end(text);
+            self.run(text, &mut Lines::One(&|| parts.whole()));
+        }
+        let Verdict { matched, ignored, unresolved, .. } = self.verdict;
+        if self.options.cut && !*matched && ignored.is_none() {
+            unresolved.get_or_insert(Unresolved::Cut);
+        }
     }
 
-    /// Judges a line together with those before it; `text` is scratch memory.
-    pub fn lines(mut self, text: &mut String, buffer: &mut Buffer, line: Match) {
-        buffer.push(line, self.filter.maxlines as usize);
-        let mut lines = Lines::Several { all: std::mem::take(&mut buffer.lines), rest: None };
-        if let Lines::Several { all, .. } = &lines {
-            buffer::join(all, text);
-        }
-        self.run(text, &mut lines);
-        if let Lines::Several { all, rest } = lines {
-            buffer.lines = rest.unwrap_or(all);
+    /// Puts something in place of the lost end of a line, so that `$` does not take the cut for
+    /// the end.
+    fn end(&self, text: &mut String) {
+        if self.options.cut {
+            text.insert_str(text.len() - 1, LOST);
         }
     }
 
@@ -161,6 +180,12 @@ impl Judge<'_, '_> {
 
     fn hit(&mut self, regex: &Regex, which: Which, text: &str) -> bool {
         match regex.search(self.cache, text) {
+            // 192.0.2.12 may have been 192.0.2.123
+            Outcome::Match if self.options.cut && regex.names_the_cut(self.cache, text) => {
+                self.verdict.unresolved = Some(Unresolved::Cut);
+                self.verdict.undecided.get_or_insert(which);
+                false
+            }
             Outcome::Match => true,
             Outcome::NoMatch => false,
             Outcome::Unresolved => {

@@ -10,10 +10,11 @@ use super::date::{self, Dates, Found};
 use super::exact::Cache;
 use super::{Clock, Failure, Match, Unresolved};
 use crate::config::UseDns;
+use crate::line::Record;
 use crate::time::Time;
 use buffer::Buffer;
 use judge::{Judge, Sink};
-use moment::Last;
+use moment::{Last, Moment};
 use session::Sessions;
 
 pub mod buffer;
@@ -52,6 +53,8 @@ pub struct Options {
     pub findtime: Option<f64>,
     /// Groups that took no part leave the prefix's values alone, as since Fail2Ban 1.1.
     pub keep_prefix_values: bool,
+    /// The line has lost its end ([`crate::line::Block::cut`]): what would depend on it is not taken for a match.
+    pub cut: bool,
 }
 
 /// What a filter remembers of one log.
@@ -92,9 +95,10 @@ pub struct Verdict {
     pub matched: bool,
     /// Index of the ignoreregex that excused the line.
     pub ignored: Option<usize>,
-    /// The line could not be judged.
+    /// The line could not be judged: more may be in it than was found. What was found counts.
     pub unresolved: Option<Unresolved>,
-    /// The first expression that could not be decided; the line was judged as if it did not match.
+    /// The first expression that could not be decided and was taken for one that does not
+    /// match; `None` for a line that is only cut.
     pub undecided: Option<Which>,
     /// The line was older than `findtime`.
     pub old: bool,
@@ -106,6 +110,13 @@ pub struct Verdict {
     pub undated: bool,
     /// There is a date, but no such day or hour.
     pub bad_date: bool,
+}
+
+impl Verdict {
+    fn of(moment: Moment) -> Verdict {
+        let Moment { old, replaced, distance, .. } = moment;
+        Verdict { old, replaced, distance, ..Verdict::default() }
+    }
 }
 
 /// A line cut in two by its date.
@@ -185,6 +196,42 @@ impl Filter {
         self.dates.value(cache, line, found, clock)
     }
 
+    /// Judges one record of a journal: its time is known, so no date is looked for.
+    pub fn record(
+        &self,
+        state: &mut State,
+        cache: &mut Cache,
+        record: &Record<'_>,
+        clock: &Clock,
+        options: Options,
+        out: &mut Vec<Failure>,
+    ) -> Verdict {
+        let line = String::from_utf8_lossy(record.text);
+        // the matched line is told with its time, as Fail2Ban does
+        let written = moment::written(record.time, &clock.zone) + " ";
+        let moment = state.last.next(Some((record.time, &written)), false, clock, options);
+        let parts = Parts { line: &line, inherited: &written, start: 0, end: 0 };
+        let State { sessions, buffer, text, .. } = state;
+        let mut verdict = Verdict::of(moment);
+        if !moment.old {
+            let mut sink = Sink::Failures(out);
+            let judge = Judge {
+                filter: self,
+                sessions,
+                cache,
+                time: moment.time,
+                undated: false,
+                now: clock.now,
+                options,
+                verdict: &mut verdict,
+                sink: &mut sink,
+                watch: None,
+            };
+            judge.parts(&parts, text, buffer);
+        }
+        verdict
+    }
+
     /// Tries all expressions on a line, for those who want to see which ones match; with `first`
     /// it stops at the first, as [`Filter::line`] does.
     ///
@@ -227,13 +274,7 @@ impl Filter {
         // A pattern may say that lines have no date; then none is missed.
         let placeholder = found.is_some() && dated.is_none();
         let moment = state.last.next(own, placeholder, clock, options);
-        let mut verdict = Verdict {
-            old: moment.old,
-            replaced: moment.replaced,
-            distance: moment.distance,
-            bad_date: dated.is_some() && own.is_none(),
-            ..Verdict::default()
-        };
+        let mut verdict = Verdict { bad_date: dated.is_some() && own.is_none(), ..Verdict::of(moment) };
         if moment.old {
             return verdict;
         }
@@ -255,15 +296,7 @@ impl Filter {
             sink,
             watch: watch.as_deref_mut(),
         };
-        if self.maxlines > 1 {
-            judge.lines(text, buffer, parts.whole());
-            return verdict;
-        }
-        text.clear();
-        text.push_str(&line[..parts.start]);
-        text.push_str(&line[parts.end..]);
-        text.push('\n');
-        judge.line(text, &|| parts.whole());
+        judge.parts(&parts, text, buffer);
         verdict
     }
 }

@@ -68,3 +68,11 @@ impl Last {
         moment
     }
 }
+
+/// A time as the records of a journal carry it: local, with microseconds unless they are 0.
+pub(super) fn written(time: Time, zone: &jiff::tz::TimeZone) -> String {
+    let Ok(timestamp) = jiff::Timestamp::from_microsecond(time.micros()) else { return String::new() };
+    let (local, micros) = (zone.to_datetime(timestamp), time.micros().rem_euclid(1_000_000));
+    let seconds = local.strftime("%Y-%m-%dT%H:%M:%S");
+    if micros == 0 { seconds.to_string() } else { format!("{seconds}.{micros:06}") }
+}

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::judge::LOST;
 use super::session::{self, Groups};
 use crate::filter::Datum;
 use crate::filter::exact::{Cache, Outcome, Program};
@@ -101,6 +102,15 @@ impl Regex {
             session::set(&mut groups, target, Some(Datum::Tuple(tuple)));
         }
         groups
+    }
+
+    /// Whether a group that says who is meant ends in the last match where `text` was cut.
+    pub(super) fn names_the_cut(&self, cache: &Cache, text: &str) -> bool {
+        let is_cut = |at: usize| text[at..].strip_prefix(LOST) == Some("\n");
+        let groups = self.names.iter().filter(|(name, _)| matches!(&**name, "ip4" | "ip6" | "cidr" | "dns" | "fid"));
+        groups
+            .filter_map(|(_, group)| cache.group(*group))
+            .any(|(_, end)| is_cut(end) || text[..end].ends_with(LOST) && &text[end..] == "\n")
     }
 
     /// The text that `<SKIPLINES>` passed over in the last match.

@@ -15,8 +15,10 @@ use crate::time::Time;
 pub const MAX_SESSIONS: usize = 100;
 /// So long is a session remembered, in seconds.
 pub const MAX_AGE: f64 = 300.0;
-/// So many lines of a session are told with its failure; further ones are not kept.
+/// So many lines of a session are told with its failure; then the oldest are left out.
 pub const MAX_LINES: usize = 1000;
+/// So many bytes of them, but always the last line.
+pub const MAX_BYTES: usize = 64 * 1024;
 
 /// Named groups of a match in the order of the pattern; `None` is a group that took no part.
 pub type Groups = Vec<(Arc<str>, Option<Datum>)>;
@@ -69,6 +71,17 @@ fn take(groups: &mut Groups, name: &str) -> bool {
         Some(_) => true,
         None => false,
     }
+}
+
+/// Strangers decide how much they write within a session.
+fn bound(lines: &mut Vec<Match>) {
+    let mut bytes: usize = lines.iter().map(|line| line.line.len()).sum();
+    let mut surplus = 0;
+    while surplus + 1 < lines.len() && (lines.len() - surplus > MAX_LINES || bytes > MAX_BYTES) {
+        bytes -= lines[surplus].line.len();
+        surplus += 1;
+    }
+    lines.drain(..surplus);
 }
 
 impl Sessions {
@@ -126,10 +139,10 @@ impl Sessions {
             session.matches = std::mem::take(&mut session.quiet);
             session.matches.extend(earlier);
             session.matches.extend(lines);
-            session.matches.truncate(MAX_LINES);
+            bound(&mut session.matches);
         } else if !forget {
             session.quiet.extend(lines);
-            session.quiet.truncate(MAX_LINES);
+            bound(&mut session.quiet);
         }
         if forget {
             if let Some(place) = place {
@@ -193,6 +206,15 @@ mod tests {
         assert!(add(&mut sessions, &[("nofail", "hello"), ("ip4", "192.0.2.1")], "a").nofail);
         assert_eq!(lines(&add(&mut sessions, &[("user", "bob")], "b")), ["a", "b"]);
         assert_eq!(lines(&add(&mut sessions, &[("user", "bob")], "c")), ["c"]);
+    }
+
+    #[test]
+    fn a_session_without_end_keeps_its_last_lines() {
+        let mut sessions = Sessions::default();
+        let long = "x".repeat(1000);
+        (0..500).for_each(|_| drop(add(&mut sessions, &[("nofail", "x")], &long)));
+        let told = add(&mut sessions, &[("ip4", "192.0.2.1")], "the last");
+        assert_eq!((lines(&told).len(), lines(&told).last()), (66, Some(&"the last")));
     }
 
     #[test]
