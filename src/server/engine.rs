@@ -40,6 +40,8 @@ const TICK: Duration = Duration::from_millis(500);
 const STORE: Duration = Duration::from_millis(200);
 /// Time between two tries after something failed.
 const AGAIN: Duration = Duration::from_secs(1);
+/// At the end, so long failures that have to be asked about are waited for.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
 /// Time between two looks for old entries of the database.
 const PURGE: Duration = Duration::from_secs(3600);
 /// Effects that could not be stored are kept up to this number; then the oldest positions and
@@ -551,9 +553,21 @@ impl Engine {
         self.effects.line(Level::INFO, "server", "Shutdown in progress...".to_owned());
         // what has been read is still counted; everything else begins from there
         self.logs.stop();
-        for event in events.try_iter() {
-            if matches!(event, Event::Batch(_) | Event::Positions(_)) {
-                self.take(event);
+        let end = Instant::now() + LAST_ANSWERS;
+        let mut more = true;
+        while more {
+            for event in events.try_iter() {
+                if matches!(event, Event::Batch(_) | Event::Positions(_) | Event::Answer(_)) {
+                    self.take(event);
+                }
+            }
+            // an answer is in the channel before its question stops waiting, hence one more round after the last
+            let waiting = self.questions.pending() > 0;
+            more = waiting && Instant::now() < end;
+            if more {
+                std::thread::sleep(Duration::from_millis(1));
+            } else if !waiting {
+                events.try_iter().filter(|event| matches!(event, Event::Answer(_))).for_each(|event| self.take(event));
             }
         }
         self.settle();

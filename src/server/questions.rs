@@ -146,6 +146,7 @@ struct Lane {
     queue: mpsc::Sender<Question>,
     /// Of the failures that are not answered, roughly.
     bytes: AtomicUsize,
+    pending: AtomicUsize,
     lost: AtomicU64,
     /// When a lost question, a failing command was last reported.
     told: [Mutex<Option<Instant>>; 2],
@@ -189,10 +190,12 @@ impl Questions {
         let lane = self.lane(&question.jail);
         let size = size(&question.failure);
         let before = lane.bytes.fetch_add(size, Ordering::Relaxed);
+        lane.pending.fetch_add(1, Ordering::Relaxed);
         if before.saturating_add(size) <= MAX_BYTES && lane.queue.try_send(question).is_ok() {
             return Ok(());
         }
         lane.bytes.fetch_sub(size, Ordering::Relaxed);
+        lane.pending.fetch_sub(1, Ordering::Relaxed);
         let lost = lane.lost.fetch_add(1, Ordering::Relaxed) + 1;
         let note = lane.tells(0).then(|| Note {
             level: Level::WARNING,
@@ -203,6 +206,12 @@ impl Questions {
             ),
         });
         Err(Full { lost, note })
+    }
+
+    /// How many failures wait for an answer. All other answers have been given when this is read.
+    #[must_use]
+    pub fn pending(&self) -> usize {
+        lock(&self.0.lanes).values().map(|working| working.lane.pending.load(Ordering::Acquire)).sum()
     }
 
     /// How many failures of a jail were not counted because too many waited.
@@ -246,6 +255,7 @@ impl Questions {
             jail: jail.clone(),
             queue,
             bytes: AtomicUsize::new(0),
+            pending: AtomicUsize::new(0),
             lost: AtomicU64::new(0),
             told: Default::default(),
             lookups: Arc::new(Semaphore::new(LOOKUPS)),
@@ -280,6 +290,7 @@ async fn work(shared: Arc<Shared>, lane: Arc<Lane>, mut queue: mpsc::Receiver<Qu
                 if let Some(answer) = answer {
                     (shared.answers)(answer);
                 }
+                lane.pending.fetch_sub(1, Ordering::Release);
             }
             question = queue.recv(), if room => {
                 // the lane holds a sender, so there is always another question to come

@@ -1,9 +1,10 @@
 //! Failures that the daemon has to ask about before it counts them.
 
 use std::fs;
+use std::time::Duration;
 
 use crate::harness::daemon::Home;
-use crate::harness::net::{ATTACKER, SERVER};
+use crate::harness::net::{ATTACKER, SERVER, wait_for};
 use crate::in_namespaces;
 
 #[test]
@@ -49,4 +50,17 @@ fn a_question_without_an_answer_holds_up_neither_other_jails_nor_the_end() {
     let sleeps =
         |entry: fs::DirEntry| fs::read(entry.path().join("cmdline")).is_ok_and(|words| words == b"sleep\x0050\0");
     assert!(!fs::read_dir("/proc").unwrap().flatten().any(sleeps), "the command is gone");
+}
+
+#[test]
+fn what_is_being_asked_about_at_the_end_still_counts() {
+    let home = Home::new().without_kernel();
+    home.jail("asked", "logpath = LOG\nmaxretry = 1\nignorecommand = touch DIR/asked; sleep 0.3; exit 1\n");
+    let daemon = home.start();
+    daemon.fail("192.0.2.4", 1);
+    wait_for("the command runs", Duration::from_secs(10), || daemon.path("asked").exists());
+    let home = daemon.stop();
+    assert_eq!(home.count("NOTICE  [asked] Ban 192.0.2.4"), 1, "{}", home.log());
+    let daemon = home.start();
+    daemon.wait_for("NOTICE  [asked] Restore Ban 192.0.2.4");
 }

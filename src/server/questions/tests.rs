@@ -139,6 +139,8 @@ async fn those_who_ask_the_same_at_the_same_time_share_one_run() {
         assert_eq!((answer.tag, &answer.failures[0].ignored), (tag, &Some(By::Command)));
     }
     assert_eq!(std::fs::read_to_string(&runs).unwrap(), "\n");
+    tokio::task::yield_now().await;
+    assert_eq!(stage.questions.pending(), 0);
 }
 
 #[tokio::test]
@@ -222,6 +224,7 @@ async fn too_many_questions_are_lost_and_counted_and_hold_up_nobody() {
     let taken = (0..100).filter(|tag| stage.ask("long", *tag, long(), &slow).is_ok()).count();
     assert_eq!(taken, 15, "long lines count by what they take");
     assert_eq!(stage.shown(failure("192.0.2.9", &[]), &Arc::new(policy(&[], "true"))).await, ["192.0.2.9 by command"]);
+    assert_eq!(stage.questions.pending(), MAX_WAITING + 15);
     stage.questions.forget("slow");
     assert_eq!(stage.questions.lost("slow"), 0);
 }
