@@ -438,3 +438,36 @@ fn stock_filters_report_on_their_own_samples_as_the_real_tool_does() {
     }
     bench.compare();
 }
+
+#[test]
+fn whole_blocks_give_the_report_of_single_lines() {
+    let mut bench = Bench::new();
+    let samples = Path::new("/usr/lib/python3/dist-packages/fail2ban/tests/files/logs");
+    let mut filters = 0;
+    for entry in std::fs::read_dir(samples).expect("fail2ban's samples are needed: see tests/setup") {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        let Ok(sample) = std::fs::read(&path) else { continue };
+        if !Path::new("/etc/fail2ban/filter.d").join(format!("{name}.conf")).is_file() {
+            continue;
+        }
+        // from the twentieth missed line on, lines are no longer judged one by one
+        let mut log: Vec<u8> = Vec::new();
+        for number in 0..40 {
+            log.extend(format!("2026-11-24 01:00:{number:02} host noted: nothing of interest {number}\n").bytes());
+        }
+        for _ in 0..3 {
+            log.extend(&sample);
+            log.extend(b"\n# a comment\n\r\nno date at all\n2026-11-24 01:01:00 host noted: nothing\n");
+        }
+        let log_name = format!("long-{name}.log");
+        std::fs::write(bench.folder.path().join(&log_name), log).unwrap();
+        bench.call(&["-r", "--no-check-all"], &[&log_name, &name]);
+        bench.call(&["-r", "--no-check-all", "--print-no-missed"], &[&log_name, &name]);
+        bench.call(&["-r", "-o", "id"], &[&log_name, &name]);
+        bench.call(&["-r", "--print-all-matched"], &[&log_name, &name]);
+        filters += 1;
+    }
+    assert!(filters > 70, "{filters} filters with samples");
+    bench.compare();
+}

@@ -154,13 +154,13 @@ impl Report {
     /// Lines that were left over at first belong to a match over several lines.
     pub fn earlier(&mut self, lines: &[Match]) {
         for one in lines {
-            // As in the original, one whose text was not kept cannot be found again.
-            let Some(at) = self.missed_lines.text.iter().position(|line| **line == *one.line) else { continue };
-            let line = self.missed_lines.text.remove(at);
             self.missed -= 1;
             self.matched += 1;
+            if let Some(at) = self.missed_lines.text.iter().position(|line| **line == *one.line) {
+                self.missed_lines.text.remove(at);
+            }
             if self.show.matched {
-                self.matched_lines.add(&line);
+                self.matched_lines.add(&one.line);
             }
         }
     }
