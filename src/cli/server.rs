@@ -18,7 +18,7 @@ use crate::control::Value;
 use crate::fail2ban::Configuration;
 use crate::server::logging::{Level, Logger, Target};
 use crate::server::run::Kind;
-use crate::server::{engine, run};
+use crate::server::{causes, engine, run};
 
 /// A server that lives answers within this time.
 const PONG: Duration = Duration::from_millis(500);
@@ -158,15 +158,4 @@ fn announce(socket: PathBuf, timeout: Duration, logtarget: &str) {
     };
     // without it the server is as ready, it only does not say so
     let _ = std::thread::Builder::new().name("sk/ready".to_owned()).spawn(wait);
-}
-
-/// An error and its causes in one line.
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }

@@ -17,7 +17,8 @@ use crate::firewall::Change;
 use crate::jail::{self, Decision, Reason};
 use crate::state::{self, State};
 
-use super::engine::{Engine, causes};
+use super::causes;
+use super::engine::Engine;
 use super::jail::{Jail, Leaving};
 use super::logging::{Level, Target, shown};
 use super::setup::{Setup, number, text};

@@ -17,7 +17,8 @@ use crate::jail::{self, Ban, Bans, Changed, Decision, Details, Grown, Past, Reas
 use crate::state::{self, Opened};
 use crate::time::Time;
 
-use super::engine::{Engine, General, causes};
+use super::causes;
+use super::engine::{Engine, General};
 use super::jail::Act;
 use super::logging::{Level, shown};
 use super::questions::{Answer, Question};

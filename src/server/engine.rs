@@ -24,6 +24,7 @@ use crate::firewall::{Change, Firewall};
 use crate::source::{Note, Position};
 use crate::state::{self, State};
 
+use super::causes;
 use super::guard::Guard;
 use super::jail::Jail;
 use super::logging::{Level, Logger, shown};
@@ -597,15 +598,4 @@ impl Engine {
         self.effects.line(Level::INFO, "server", format!("Exiting {}", super::NAME));
         self.settle();
     }
-}
-
-/// An error and its causes in one line.
-pub(super) fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }

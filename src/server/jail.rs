@@ -22,8 +22,9 @@ use crate::source::{Encoding, Method, Pattern, Position, Spec, Start};
 use crate::state;
 use crate::time::Time;
 
+use super::causes;
 use super::effects::ticket;
-use super::engine::{Engine, causes};
+use super::engine::Engine;
 use super::logging::{Level, shown};
 use super::logs;
 use super::native::Mentions;

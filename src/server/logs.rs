@@ -140,7 +140,7 @@ impl Logs {
         self.tell_all(|| Order::Remove(tag, pattern.clone()));
     }
 
-    /// Forgets a jail; [`Event::Left`] tells when the last thing was found for it.
+    /// Forgets a jail. What is still on its way from a thread comes with a number that nobody knows any more.
     pub fn remove_all(&mut self, tag: u64) {
         self.jails.remove(&tag);
         self.tell_all(|| Order::RemoveAll(tag));

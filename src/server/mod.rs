@@ -35,3 +35,15 @@ fn clock() -> Clock {
     let now = Time::from_micros(jiff::Timestamp::now().as_microsecond());
     Clock { now, zone: jiff::tz::TimeZone::system() }
 }
+
+/// An error and its causes in one line.
+#[must_use]
+pub fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
