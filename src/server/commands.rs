@@ -1,28 +1,29 @@
 //! What clients can ask for, and what the command stream is made of.
 //!
+//! `answers` only looks, `general` is about the whole server, `stream` about many commands at once.
 //! Names, order and types of the answers are Fail2Ban's, because programs read them. One thing
 //! is better on purpose: in a stream, a command that fails costs its own jail only.
 
-use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use indexmap::IndexMap;
-
 use crate::address::Id;
 use crate::config::settings::Compat;
-use crate::control::{Command, Failure, FailureKind, Reply, Value};
-use crate::fail2ban::{self, database, repr, time};
+use crate::control::{Failure, FailureKind, Reply, Value};
+use crate::fail2ban::repr;
 use crate::firewall::Change;
 use crate::jail::{self, Decision, Reason};
-use crate::state::{self, State};
+use crate::state;
 
-use super::causes;
 use super::engine::Engine;
 use super::jail::{Jail, Leaving};
-use super::logging::{Level, Target, shown};
-use super::setup::{Setup, number, text};
+use super::logging::{Level, shown};
+use super::setup::text;
 use super::socket::Request;
+
+mod answers;
+mod general;
+mod stream;
 
 /// Characters of a command that a message about it shows.
 const SHOWN: usize = 200;
@@ -50,9 +51,6 @@ fn pair(name: &str, value: Value) -> Value {
 fn count(number: usize) -> Value {
     Value::Int(i64::try_from(number).unwrap_or(i64::MAX))
 }
-
-/// The jails of a reload that stay, with the settings they are to have.
-type Drafts = IndexMap<Arc<str>, Setup>;
 
 impl Engine {
     /// A client's command. The answer goes out once its effects are settled.
@@ -186,286 +184,6 @@ impl Engine {
         }
     }
 
-    /// Carries out a list of commands; jails start last, all together.
-    ///
-    /// # Errors
-    /// The first command that failed. Those of other jails were carried out.
-    pub(super) fn stream(&mut self, stream: &[Vec<Value>]) -> Result<(), Failure> {
-        self.many(stream, &mut None)
-    }
-
-    fn many(&mut self, stream: &[Vec<Value>], drafts: &mut Option<Drafts>) -> Result<(), Failure> {
-        let mut starts: Vec<Arc<str>> = Vec::new();
-        let mut broken: HashMap<String, ()> = HashMap::new();
-        let mut first = Ok(());
-        for words in stream {
-            let name = words.get(1).map(text).unwrap_or_default();
-            let done = match words.first().and_then(Value::as_text) {
-                Some("start") if broken.contains_key(&name) => {
-                    drafts.iter_mut().for_each(|drafts| _ = drafts.shift_remove(&*name));
-                    continue;
-                }
-                Some("start") => match drafts.as_mut().and_then(|drafts| drafts.shift_remove(&*name)) {
-                    Some(setup) => self.known(&name).and_then(|name| {
-                        self.adopt(&name, setup)?;
-                        self.effects.line(Level::INFO, "jail", format!("Jail '{name}' reloaded"));
-                        Ok(())
-                    }),
-                    None => self.known(&name).map(|name| starts.push(name)),
-                },
-                Some("add") if drafts.is_some() && self.jails.contains_key(&*name) => {
-                    self.add_again(&name, words, drafts)
-                }
-                Some("set" | "multi-set") if words.len() > 2 => {
-                    match drafts.as_mut().and_then(|drafts| drafts.get_mut(&*name)) {
-                        Some(setup) => setup.set(&words[2..]).map(|(value, _)| self.told(&words[2..], &value)),
-                        // compiled when it starts, not with each regex
-                        None => match self.jails.get_mut(&*name).filter(|jail| !jail.started) {
-                            Some(jail) => jail.setup.set(&words[2..]).map(|(value, _)| self.told(&words[2..], &value)),
-                            None => self.set(&words[1..]).map(|_| ()),
-                        },
-                    }
-                }
-                _ => self.command(words).map(|_| ()),
-            };
-            if let Err(failure) = done {
-                let why = failure.arguments.first().map(text).unwrap_or_default();
-                let words: String = repr::repr(&Value::List(words.clone())).chars().take(SHOWN).collect();
-                let of_jail = self.jails.contains_key(&*name);
-                let rest = if of_jail { format!("; jail '{}' is left as it was", shown(&name)) } else { String::new() };
-                let line = format!("{} has failed: {}{rest}", shown(&words), shown(&why));
-                self.effects.line(Level::ERROR, "transmitter", line);
-                if of_jail {
-                    broken.insert(name, ());
-                }
-                first = first.and(Err(failure));
-            }
-        }
-        let started = self.start_jails(&starts);
-        first.and(started)
-    }
-
-    /// `add` of a jail that is there, in a reload.
-    fn add_again(&mut self, name: &str, words: &[Value], drafts: &mut Option<Drafts>) -> Result<(), Failure> {
-        let backend = words.get(2).map_or_else(|| "auto".to_owned(), text);
-        let name = self.known(name)?;
-        let old = &self.jails[&name].setup.backend;
-        if *old == backend {
-            self.effects.line(Level::INFO, "server", format!("Reload jail '{name}'"));
-            let mut setup = self.jails[&name].setup.clone();
-            setup.forget_lists();
-            drafts.get_or_insert_default().insert(name, setup);
-            return Ok(());
-        }
-        let text = format!("Restart jail '{name}' (reason: '{old}' != '{backend}')");
-        self.effects.line(Level::INFO, "server", text);
-        self.remove_jail(&name, Leaving::Restart);
-        self.settle();
-        self.add_jail(&name, &backend).map(|_| ())
-    }
-
-    /// Makes the jails of a scope (one name, or `--all`) agree with a stream.
-    fn reload(&mut self, scope: &str, options: &[String], stream: &[Vec<Value>]) -> Reply {
-        let all = scope == "--all";
-        let has = |option: &str| options.iter().any(|given| given == option);
-        if !all && !has("--if-exists") && !stream.iter().any(|words| words.get(1).map(text).as_deref() == Some(scope)) {
-            return Err(failure(FailureKind::UnknownJail, scope));
-        }
-        let what = if all { "all jails".to_owned() } else { format!("jail {}", shown(scope)) };
-        self.effects.line(Level::INFO, "server", format!("Reload {what}"));
-        let scope: Vec<Arc<str>> = self.jails.keys().filter(|name| all || ***name == *scope).cloned().collect();
-        if has("--unban") {
-            for name in &scope {
-                self.unban_all(name);
-            }
-        }
-        if has("--restart") {
-            for name in &scope {
-                self.remove_jail(name, Leaving::Restart);
-            }
-            self.settle();
-        }
-        let named: Vec<String> = stream
-            .iter()
-            .filter(|words| words.first().and_then(Value::as_text) == Some("add"))
-            .filter_map(|words| words.get(1).map(text))
-            .collect();
-        let mut drafts = Some(Drafts::new());
-        let done = self.many(stream, &mut drafts);
-        for name in scope {
-            if !named.iter().any(|other| **other == *name) {
-                self.remove_jail(&name, Leaving::Stop);
-            } else if let Some(queue) = self.jails.get(&name).and_then(|jail| jail.queue.clone()) {
-                self.effects.actions.push((queue, crate::action::queue::Event::Reload));
-            }
-        }
-        self.effects.line(Level::INFO, "server", "Reload finished.".to_owned());
-        done.map(|()| "OK".into())
-    }
-
-    /// Reads the configuration again and makes all jails agree with it.
-    pub(super) fn reload_from_files(&mut self) {
-        // what is wrong with single jails has been logged
-        if let Err(failure) = self.reload_by_itself("--all", &[])
-            && failure.kind == FailureKind::Runtime
-        {
-            let why = failure.arguments.first().map(text).unwrap_or_default();
-            self.effects.line(Level::ERROR, "server", format!("Reload: {}", shown(&why)));
-        }
-    }
-
-    /// A reload for which the server reads the files.
-    fn reload_by_itself(&mut self, scope: &str, options: &[String]) -> Reply {
-        let jail = (scope != "--all").then(|| scope.to_owned());
-        let how = fail2ban::Options { jail, ..self.options.reading.clone() };
-        let configuration = fail2ban::read(&self.options.directory, &how);
-        if configuration.is_fatal() || configuration.lost_all_jails() {
-            let why = configuration.diagnostics.first().map_or_else(String::new, |first| first.text.clone());
-            return Err(failure(
-                FailureKind::Runtime,
-                format!("nothing changed: the configuration is unusable: {why}"),
-            ));
-        }
-        self.heed(&configuration);
-        let stream: Vec<Vec<Value>> = configuration.stream.into_iter().map(|command: Command| command.words).collect();
-        self.reload(scope, options, &stream)
-    }
-
-    /// Takes from a configuration that we read ourselves what the stream does not say.
-    pub(super) fn heed(&mut self, configuration: &fail2ban::Configuration) {
-        for found in &configuration.diagnostics {
-            let place = found.span.as_ref().map_or_else(String::new, |span| format!("{span}: "));
-            let level = match found.severity {
-                fail2ban::diagnostic::Severity::Warning => Level::WARNING,
-                _ => Level::ERROR,
-            };
-            self.effects.line(level, "configreader", shown(&format!("{place}{}", found.text)));
-        }
-        for jail in &configuration.jails {
-            self.patterns.insert(jail.name.clone(), jail.globs.clone());
-        }
-    }
-
-    pub(super) fn flush_logs(&mut self) -> Reply {
-        match self.logger.reopen() {
-            Ok(true) => {
-                let text = format!("rollover performed on {}", self.general.logtarget);
-                self.effects.line(Level::INFO, "server", text);
-                Ok("rolled over".into())
-            }
-            Ok(false) => {
-                let text = format!("flush performed on {}", self.general.logtarget);
-                self.effects.line(Level::INFO, "server", text);
-                Ok("flushed".into())
-            }
-            Err(error) => {
-                let text = causes(&error);
-                self.effects.line(Level::ERROR, "server", text.clone());
-                Err(failure(FailureKind::Exception, text))
-            }
-        }
-    }
-
-    fn status(&self, words: &[Value]) -> Reply {
-        let flavor = words.get(1).map(text);
-        if words.len() > 2 {
-            return Err(failure(FailureKind::Exception, "Invalid command (no status)"));
-        }
-        let v11 = self.options.compat == Compat::V1_1;
-        match words.first().map(text) {
-            None => Ok(Value::List(self.jail_list())),
-            Some(all) if all == "--all" && v11 => {
-                if flavor.as_deref() == Some("stats") {
-                    return Ok(self.statistics());
-                }
-                let mut status = self.jail_list();
-                let jails = self.sorted().into_iter();
-                let jails = jails.map(|name| (Value::from(&*name), self.jail_status(&name, flavor.as_deref())));
-                status.push(Value::Map(jails.collect()));
-                Ok(Value::List(status))
-            }
-            Some(name) => {
-                let name = self.known(&name)?;
-                if flavor.as_deref() == Some("stats") && v11 {
-                    return Ok(self.jail_statistics(&name));
-                }
-                Ok(self.jail_status(&name, flavor.as_deref()))
-            }
-        }
-    }
-
-    fn sorted(&self) -> Vec<Arc<str>> {
-        let mut names: Vec<Arc<str>> = self.jails.keys().cloned().collect();
-        names.sort();
-        names
-    }
-
-    fn jail_list(&self) -> Vec<Value> {
-        let names = self.sorted();
-        vec![
-            pair("Number of jail", count(names.len())),
-            pair("Jail list", Value::Text(names.iter().map(|name| &**name).collect::<Vec<_>>().join(", "))),
-        ]
-    }
-
-    fn jail_status(&self, name: &str, flavor: Option<&str>) -> Value {
-        let Some(jail) = self.jails.get(name) else { return Value::None };
-        let failures = &jail.counts.failures;
-        let mut filter = vec![
-            pair("Currently failed", count(failures.len())),
-            pair("Total failed", Value::Int(i64::try_from(failures.total()).unwrap_or(i64::MAX))),
-        ];
-        if jail.setup.backend.starts_with("systemd") {
-            let groups: Vec<String> = jail.setup.journalmatch.iter().map(|group| group.join(" ")).collect();
-            filter.push(pair("Journal matches", list([groups.join(" + ")])));
-        } else {
-            filter.push(pair("File list", list(jail.files())));
-        }
-        if jail.unresolved > 0 {
-            filter.push(pair("Undecided lines", Value::Int(i64::try_from(jail.unresolved).unwrap_or(i64::MAX))));
-        }
-        let bans = jail.counts.bans();
-        let mut actions = vec![
-            pair("Currently banned", count(bans.len())),
-            pair("Total banned", Value::Int(i64::try_from(bans.total()).unwrap_or(i64::MAX))),
-        ];
-        if flavor != Some("short") {
-            actions.push(pair("Banned IP list", list(bans.iter().map(|ban| ban.id.to_string()))));
-        }
-        Value::List(vec![pair("Filter", Value::List(filter)), pair("Actions", Value::List(actions))])
-    }
-
-    fn jail_statistics(&self, name: &str) -> Value {
-        let Some(jail) = self.jails.get(name) else { return Value::None };
-        let numbers =
-            |now: usize, all: u64| Value::Tuple(vec![count(now), Value::Int(i64::try_from(all).unwrap_or(i64::MAX))]);
-        let used = if jail.setup.backend.starts_with("polling") { "polling" } else { "pyinotify" };
-        Value::List(vec![
-            used.into(),
-            numbers(jail.counts.failures.len(), jail.counts.failures.total()),
-            numbers(jail.counts.bans().len(), jail.counts.bans().total()),
-        ])
-    }
-
-    fn statistics(&self) -> Value {
-        Value::Map(self.sorted().into_iter().map(|name| ((&*name).into(), self.jail_statistics(&name))).collect())
-    }
-
-    fn banned(&self, ids: &[Value]) -> Value {
-        if ids.is_empty() {
-            let jails = self.jails.iter().map(|(name, jail)| {
-                Value::Map(vec![((&**name).into(), list(jail.counts.bans().iter().map(|ban| ban.id.to_string())))])
-            });
-            return Value::List(jails.collect());
-        }
-        let jails_of = |id: &Value| {
-            let id = Id::parse(&text(id));
-            let banning = self.jails.iter().filter(|(_, jail)| jail.counts.bans().get(&id).is_some());
-            list(banning.map(|(name, _)| name.to_string()))
-        };
-        Value::List(ids.iter().map(jails_of).collect())
-    }
-
     /// `unban ID…` and `unban --all`.
     fn unban_everywhere(&mut self, words: &[Value]) -> Reply {
         let names: Vec<Arc<str>> = self.jails.keys().cloned().collect();
@@ -524,57 +242,6 @@ impl Engine {
         }
         self.carry_out(name, decisions, super::clock().now);
         number
-    }
-
-    fn get(&self, words: &[Value]) -> Reply {
-        let name = words.first().map(text).ok_or_else(missing)?;
-        let general = &self.general;
-        let without_database = self.state.is_none();
-        let stored = |value: Value| if without_database { Value::None } else { value };
-        Ok(match name.as_str() {
-            "loglevel" => general.loglevel.as_str().into(),
-            "logtarget" => general.logtarget.as_str().into(),
-            "syslogsocket" => general.syslogsocket.as_str().into(),
-            "thread" => Value::Map(vec![("stacksize".into(), Value::Int(general.stacksize))]),
-            "dbfile" => {
-                general.dbfile.as_ref().map_or(Value::None, |path| stored(path.to_string_lossy().into_owned().into()))
-            }
-            "dbmaxmatches" => stored(Value::Int(general.dbmaxmatches)),
-            "dbpurgeage" => stored(number(general.dbpurgeage)),
-            _ => {
-                let name = self.known(&name)?;
-                return self.get_of_jail(&self.jails[&name], &words[1..]);
-            }
-        })
-    }
-
-    fn get_of_jail(&self, jail: &Jail, words: &[Value]) -> Reply {
-        let bans = jail.counts.bans();
-        let bantime = jail.counts.limits().bantime;
-        let option = words.first().map(text).ok_or_else(missing)?;
-        Ok(match option.as_str() {
-            "logpath" => list(jail.files()),
-            "banned" => match &words[1..] {
-                [] => list(bans.iter().map(|ban| ban.id.to_string())),
-                ids => {
-                    let mut found: Vec<Value> =
-                        ids.iter().map(|id| Value::Int(bans.get(&Id::parse(&text(id))).is_some().into())).collect();
-                    if found.len() == 1 { found.remove(0) } else { Value::List(found) }
-                }
-            },
-            "banip" if words.get(1).map(text).as_deref() == Some("--with-time") => {
-                list(bans.by_end().into_iter().map(|ban| {
-                    let length = ban.bantime(bantime);
-                    let end = ban
-                        .end(bantime)
-                        .map_or_else(|| "9999-12-31 23:59:59".to_owned(), |end| self.logger.day_time(end));
-                    let (id, start) = (ban.id.to_string(), self.logger.day_time(ban.time));
-                    format!("{id} \t{start} + {} = {end}", length as i64)
-                }))
-            }
-            "banip" => list(bans.by_end().into_iter().map(|ban| ban.id.to_string())),
-            _ => return jail.setup.get(words),
-        })
     }
 
     fn set(&mut self, words: &[Value]) -> Reply {
@@ -680,131 +347,6 @@ impl Engine {
         let number = decisions.iter().filter(|decision| matches!(decision, Decision::Ban { .. })).count();
         self.carry_out(name, decisions, now);
         Ok(number)
-    }
-
-    /// A setting of the whole server; `None` if it is none.
-    fn set_general(&mut self, name: &str, value: Option<&Value>) -> Option<Reply> {
-        if !matches!(
-            name,
-            "loglevel"
-                | "logtarget"
-                | "syslogsocket"
-                | "allowipv6"
-                | "thread"
-                | "dbfile"
-                | "dbmaxmatches"
-                | "dbpurgeage"
-        ) {
-            return None;
-        }
-        let Some(value) = value else { return Some(Err(missing())) };
-        let given = text(value);
-        Some(match name {
-            "loglevel" => match Level::parse(&given) {
-                Some(level) => {
-                    self.logger.set_level(level);
-                    self.general.loglevel = given.to_ascii_uppercase();
-                    Ok(self.general.loglevel.as_str().into())
-                }
-                None => Err(failure(FailureKind::Value, format!("Invalid log level '{}'", given.to_ascii_uppercase()))),
-            },
-            "logtarget" => self.set_logtarget(&given),
-            "syslogsocket" => {
-                self.general.syslogsocket.clone_from(&given);
-                Ok(given.into())
-            }
-            "thread" => {
-                if let Value::Map(pairs) = value
-                    && let Some((_, Value::Int(size))) =
-                        pairs.iter().find(|(key, _)| key.as_text() == Some("stacksize"))
-                {
-                    self.general.stacksize = *size;
-                }
-                Ok(Value::None)
-            }
-            "dbfile" => self.set_database(&given),
-            "dbmaxmatches" => match given.trim().parse() {
-                Ok(number) => {
-                    self.general.dbmaxmatches = number;
-                    Ok(Value::Int(number))
-                }
-                Err(_) => {
-                    let text = format!("invalid literal for int() with base 10: '{given}'");
-                    Err(failure(FailureKind::Value, text))
-                }
-            },
-            "dbpurgeage" => match time::seconds(&given) {
-                Ok(seconds) => {
-                    self.general.dbpurgeage = seconds.as_f64();
-                    Ok(number(self.general.dbpurgeage))
-                }
-                Err(error) => Err(failure(FailureKind::Value, error.to_string())),
-            },
-            _ => Ok(value.clone()),
-        })
-    }
-
-    fn set_logtarget(&mut self, target: &str) -> Reply {
-        if self.general.logtarget == target {
-            return Ok(target.into());
-        }
-        // what was said before belongs into the old one
-        self.settle();
-        if let Err(error) = self.logger.set_target(&Target::parse(target, &self.general.syslogsocket)) {
-            self.effects.line(
-                Level::ERROR,
-                "server",
-                format!("Unable to log to '{}': {}", shown(target), causes(&error)),
-            );
-            return Err(failure(FailureKind::Exception, "Failed to change log target"));
-        }
-        target.clone_into(&mut self.general.logtarget);
-        let text =
-            format!("Changed logging target to {} for Fail2ban v{}", shown(target), self.options.compat.version());
-        self.effects.line(Level::INFO, "server", text);
-        Ok(target.into())
-    }
-
-    fn set_database(&mut self, path: &str) -> Reply {
-        let same = self.general.dbfile.as_ref().map(|path| path.to_string_lossy().into_owned());
-        if same.as_deref() == Some(path) {
-            return Ok(path.into());
-        }
-        if !self.jails.is_empty() {
-            return Err(failure(FailureKind::Runtime, "Cannot change database when there are jails present"));
-        }
-        if let Some(state) = self.state.take() {
-            // what was committed is safe in any case
-            let _ = state.close();
-        }
-        self.general.dbfile = None;
-        if path.eq_ignore_ascii_case("none") || self.options.dry_run {
-            return Ok(Value::None);
-        }
-        self.general.dbfile = Some(PathBuf::from(path));
-        let file = (path != ":memory:").then(|| PathBuf::from(path));
-        let schema = state::Schema {
-            version: database::VERSION,
-            create: database::CREATE,
-            read_version: database::READ_VERSION,
-        };
-        match State::open(file.as_deref(), schema, super::clock().now) {
-            Ok((mut state, opened)) => {
-                let text = format!("Connected to fail2ban persistent database '{}'", shown(path));
-                self.effects.line(Level::INFO, "database", text);
-                self.effects.lines.extend(super::effects::opened(&opened));
-                if let Err(error) = state.commit(&[state::Change::NoJails]) {
-                    self.effects.line(Level::ERROR, "database", causes(&error));
-                }
-                self.state = Some(state);
-                Ok(path.into())
-            }
-            Err(error) => {
-                let text = format!("{}; bans are in force but will not survive a restart", causes(&error));
-                self.effects.line(Level::ERROR, "database", text.clone());
-                Err(failure(FailureKind::Exception, text))
-            }
-        }
     }
 }
 

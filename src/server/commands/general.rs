@@ -1,0 +1,160 @@
+//! Settings of the whole server: its log, its database.
+
+use std::path::PathBuf;
+
+use crate::control::{FailureKind, Reply, Value};
+use crate::fail2ban::{database, time};
+use crate::server::engine::Engine;
+use crate::server::logging::{Level, Target, shown};
+use crate::server::setup::{number, text};
+use crate::server::{causes, clock, effects};
+use crate::state::{self, State};
+
+use super::{failure, missing};
+
+impl Engine {
+    /// A setting of the whole server; `None` if it is none.
+    pub(in crate::server) fn set_general(&mut self, name: &str, value: Option<&Value>) -> Option<Reply> {
+        if !matches!(
+            name,
+            "loglevel"
+                | "logtarget"
+                | "syslogsocket"
+                | "allowipv6"
+                | "thread"
+                | "dbfile"
+                | "dbmaxmatches"
+                | "dbpurgeage"
+        ) {
+            return None;
+        }
+        let Some(value) = value else { return Some(Err(missing())) };
+        let given = text(value);
+        Some(match name {
+            "loglevel" => match Level::parse(&given) {
+                Some(level) => {
+                    self.logger.set_level(level);
+                    self.general.loglevel = given.to_ascii_uppercase();
+                    Ok(self.general.loglevel.as_str().into())
+                }
+                None => Err(failure(FailureKind::Value, format!("Invalid log level '{}'", given.to_ascii_uppercase()))),
+            },
+            "logtarget" => self.set_logtarget(&given),
+            "syslogsocket" => {
+                self.general.syslogsocket.clone_from(&given);
+                Ok(given.into())
+            }
+            "thread" => {
+                if let Value::Map(pairs) = value
+                    && let Some((_, Value::Int(size))) =
+                        pairs.iter().find(|(key, _)| key.as_text() == Some("stacksize"))
+                {
+                    self.general.stacksize = *size;
+                }
+                Ok(Value::None)
+            }
+            "dbfile" => self.set_database(&given),
+            "dbmaxmatches" => match given.trim().parse() {
+                Ok(number) => {
+                    self.general.dbmaxmatches = number;
+                    Ok(Value::Int(number))
+                }
+                Err(_) => {
+                    let text = format!("invalid literal for int() with base 10: '{given}'");
+                    Err(failure(FailureKind::Value, text))
+                }
+            },
+            "dbpurgeage" => match time::seconds(&given) {
+                Ok(seconds) => {
+                    self.general.dbpurgeage = seconds.as_f64();
+                    Ok(number(self.general.dbpurgeage))
+                }
+                Err(error) => Err(failure(FailureKind::Value, error.to_string())),
+            },
+            _ => Ok(value.clone()),
+        })
+    }
+
+    fn set_logtarget(&mut self, target: &str) -> Reply {
+        if self.general.logtarget == target {
+            return Ok(target.into());
+        }
+        // what was said before belongs into the old one
+        self.settle();
+        if let Err(error) = self.logger.set_target(&Target::parse(target, &self.general.syslogsocket)) {
+            self.effects.line(
+                Level::ERROR,
+                "server",
+                format!("Unable to log to '{}': {}", shown(target), causes(&error)),
+            );
+            return Err(failure(FailureKind::Exception, "Failed to change log target"));
+        }
+        target.clone_into(&mut self.general.logtarget);
+        let text =
+            format!("Changed logging target to {} for Fail2ban v{}", shown(target), self.options.compat.version());
+        self.effects.line(Level::INFO, "server", text);
+        Ok(target.into())
+    }
+
+    fn set_database(&mut self, path: &str) -> Reply {
+        let same = self.general.dbfile.as_ref().map(|path| path.to_string_lossy().into_owned());
+        if same.as_deref() == Some(path) {
+            return Ok(path.into());
+        }
+        if !self.jails.is_empty() {
+            return Err(failure(FailureKind::Runtime, "Cannot change database when there are jails present"));
+        }
+        if let Some(state) = self.state.take() {
+            // what was committed is safe in any case
+            let _ = state.close();
+        }
+        self.general.dbfile = None;
+        if path.eq_ignore_ascii_case("none") || self.options.dry_run {
+            return Ok(Value::None);
+        }
+        self.general.dbfile = Some(PathBuf::from(path));
+        let file = (path != ":memory:").then(|| PathBuf::from(path));
+        let schema = state::Schema {
+            version: database::VERSION,
+            create: database::CREATE,
+            read_version: database::READ_VERSION,
+        };
+        match State::open(file.as_deref(), schema, clock().now) {
+            Ok((mut state, opened)) => {
+                let text = format!("Connected to fail2ban persistent database '{}'", shown(path));
+                self.effects.line(Level::INFO, "database", text);
+                self.effects.lines.extend(effects::opened(&opened));
+                if let Err(error) = state.commit(&[state::Change::NoJails]) {
+                    self.effects.line(Level::ERROR, "database", causes(&error));
+                }
+                self.state = Some(state);
+                Ok(path.into())
+            }
+            Err(error) => {
+                let text = format!("{}; bans are in force but will not survive a restart", causes(&error));
+                self.effects.line(Level::ERROR, "database", text.clone());
+                Err(failure(FailureKind::Exception, text))
+            }
+        }
+    }
+
+    pub(in crate::server) fn flush_logs(&mut self) -> Reply {
+        match self.logger.reopen() {
+            Ok(true) => {
+                let text = format!("rollover performed on {}", self.general.logtarget);
+                self.effects.line(Level::INFO, "server", text);
+                Ok("rolled over".into())
+            }
+            Ok(false) => {
+                let text = format!("flush performed on {}", self.general.logtarget);
+                self.effects.line(Level::INFO, "server", text);
+                Ok("flushed".into())
+            }
+            Err(error) => {
+                let text = causes(&error);
+                self.effects.line(Level::ERROR, "server", text.clone());
+                Err(failure(FailureKind::Exception, text))
+            }
+        }
+    }
+}
