@@ -10,8 +10,8 @@ use super::ticket::Details;
 use crate::address::{Id, Prefix};
 use crate::time::Time;
 
-/// How many bytes of lines the bans of a jail keep; beyond, the oldest bans lose theirs.
-pub const MAX_DETAILS: usize = 4 * 1024 * 1024;
+/// How many bytes of lines and captured values the bans of a jail keep; beyond, the oldest bans lose theirs.
+pub const MAX_DETAILS: usize = 8 * 1024 * 1024;
 
 /// `bantime` for ever.
 pub const PERMANENT: f64 = -1.0;
@@ -83,6 +83,8 @@ pub struct Bans {
     /// Bytes of details, roughly, and the first ban that may have any.
     kept: usize,
     with_details: u64,
+    /// One for all that have lost theirs.
+    nothing: Arc<Details>,
 }
 
 impl Bans {
@@ -189,14 +191,16 @@ impl Bans {
         self.kept = self.kept.saturating_sub(ban.details.size());
     }
 
-    /// Takes lines from the oldest bans until the rest fits.
+    /// Takes lines and captured values from the oldest bans until the rest fits. An address stays: bans need it.
     fn bound(&mut self) {
         while self.kept > MAX_DETAILS {
             let Some((&place, ban)) = self.bans.range_mut(self.with_details..).next() else { return };
             self.with_details = place + 1;
             let before = ban.details.size();
-            let details = Details { matches: Vec::new(), ..(*ban.details).clone() };
-            ban.details = Arc::new(details);
+            ban.details = match &ban.details.address {
+                Some(address) => Arc::new(Details { address: Some(address.clone()), ..Details::default() }),
+                None => self.nothing.clone(),
+            };
             self.kept = self.kept - before + ban.details.size();
         }
     }
@@ -330,6 +334,21 @@ mod tests {
         assert_eq!(bans.next_end(), Some(at(1002)));
         assert_eq!(bans.clear().len(), 3);
         assert_eq!(bans.next_end(), None);
+    }
+
+    #[test]
+    fn the_captured_values_of_the_oldest_bans_go_when_there_are_too_many_but_not_their_addresses() {
+        let mut bans = Bans::default();
+        let name = crate::filter::Datum::Text("x".repeat(super::super::ticket::MAX_KEPT_LINE).into());
+        let address = Some(Id::parse("192.0.2.1"));
+        for n in 0..2000 {
+            let data = vec![(Arc::from("user"), name.clone())];
+            let details = Arc::new(Details { data, address: address.clone(), ..Details::default() });
+            bans.add(Ban { details, ..ban(&format!("user{n}"), 1000, None) }, 600.0, at(1000));
+        }
+        assert!(bans.kept <= MAX_DETAILS);
+        let first = &bans.get(&Id::parse("user0")).unwrap().details;
+        assert!(first.data.is_empty() && first.address == address);
     }
 
     #[test]

@@ -91,6 +91,9 @@ impl Details {
 
     /// Roughly the memory this takes, in bytes.
     pub(super) fn size(&self) -> usize {
+        if self.matches.is_empty() && self.data.is_empty() && self.address.is_none() {
+            return 0;
+        }
         let lines: usize = self.matches.iter().map(|matched| 40 + matched.line.len()).sum();
         let data: usize = self.data.iter().map(|(_, datum)| 56 + datum_size(datum)).sum();
         96 + lines + data
