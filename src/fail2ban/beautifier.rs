@@ -97,7 +97,7 @@ fn shaped(words: &[&str], answer: &Value, unicode: bool) -> Option<String> {
         ["add", ..] => format!("Added jail {}", text()?),
         ["flushlogs", ..] => format!("logs: {}", text()?),
         ["echo", ..] => texts(answer)?.join(" "),
-        ["stats" | "statistic" | "statistics", ..] | ["status", "--all", "stats"] => statistics(answer, unicode)?,
+        ["stats" | "statistics", ..] | ["status", "--all", "stats"] => statistics(answer, unicode)?,
         ["status", "--all", ..] => status_of_all(answer)?,
         ["status"] => tree("Status", &branches(answer)?),
         ["status", jail, ..] => tree(&format!("Status for the jail: {jail}"), &branches(answer)?),

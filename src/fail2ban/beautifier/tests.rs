@@ -23,8 +23,10 @@ fn what_real_servers_answered_is_printed_as_the_real_client_printed_it() {
             Ok(value) => answer(command, &value, true),
             Err(error) => failure(&error),
         };
-        // their client stumbles over these two, and prints the answer twice
-        if expected == "TrueTrue" || expected.starts_with("{'") && expected.contains("}{'") {
+        // their client stumbles over these, and prints what it began and then the bare answer
+        let stumbled = ["{'", "['"].iter().any(|start| expected.starts_with(start))
+            && ["}{'", "]['"].iter().any(|joint| expected.contains(joint));
+        if expected == "TrueTrue" || stumbled {
             continue;
         }
         compared += 1;
