@@ -490,7 +490,10 @@ fn quick(text: &str, options: &Options) -> Option<Quick> {
     } else {
         (Place::Start, text.strip_prefix('^')?)
     };
-    let form = match FORMATS.iter().position(|f| *f == format)? {
+    // These differ in what is none of the usual forms only.
+    let plain = |format: &str| format.replace("%k", "%H").replace("(?:T|  ?)", "[T ]");
+    let format = plain(format);
+    let form = match FORMATS.iter().position(|f| plain(f) == format)? {
         0 => Form::Iso,
         1 => Form::Syslog,
         4 => Form::Access,

@@ -6,6 +6,7 @@
 //! What is learnt, and in which order the others are tried, is what Fail2Ban does: it decides
 //! which of several dates in a line counts.
 
+mod absence;
 mod clock;
 mod day;
 mod layout;
@@ -18,6 +19,7 @@ pub mod zone;
 use super::Clock;
 use super::exact::Cache;
 use crate::time::Time;
+use absence::Absence;
 pub use day::Day;
 pub use layout::Plan;
 pub use part::Part;
@@ -34,6 +36,7 @@ const FORGOTTEN: f64 = 300.0;
 pub struct Dates {
     templates: Vec<Template>,
     zone: Option<i32>,
+    absence: Option<Absence>,
 }
 
 /// What was learnt from one log: which templates were used, and where the last date stood.
@@ -117,7 +120,8 @@ impl Dates {
     /// Greenwich, of dates that name none (else they are local times).
     #[must_use]
     pub fn new(templates: Vec<Template>, zone: Option<i32>) -> Dates {
-        Dates { templates, zone }
+        let absence = Absence::new(templates.iter().map(|template| template.need.as_ref()));
+        Dates { templates, zone, absence }
     }
 
     /// The templates' names, in order.
@@ -159,8 +163,24 @@ impl Dates {
         self.templates.iter().any(Template::may_be_empty)
     }
 
+    /// Whether a line certainly has no date, and so teaches nothing; false says nothing.
+    #[must_use]
+    #[inline]
+    pub fn is_absent(&self, line: &[u8]) -> bool {
+        self.absence.as_ref().is_some_and(|absence| absence.holds(line))
+    }
+
+    /// Whether [`Dates::is_absent`] can ever be true.
+    #[must_use]
+    pub fn knows_absence(&self) -> bool {
+        self.absence.is_some()
+    }
+
     /// Finds the time in a line and learns from it.
     pub fn find(&self, state: &mut State, cache: &mut Cache, line: &str, now: Time) -> Option<Found> {
+        if state.order.len() == self.templates.len() && self.is_absent(line.as_bytes()) {
+            return None;
+        }
         let mut ascii = None;
         self.find_with(state, line, now, |template, from, to| template.search(cache, line, (from, to), &mut ascii))
     }

@@ -113,8 +113,7 @@ impl Quick {
             && head[3] == b' '
             && day(head[4], head[5])
             && head[6] == b' '
-            && matches!(head[7], b'0'..=b'2')
-            && head[8].is_ascii_digit()
+            && hour(head[7], head[8])
             && clock(&[head[9], head[10], head[11], head[12], head[13], head[14]]);
         if !usual {
             return None;

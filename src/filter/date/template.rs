@@ -1,5 +1,6 @@
 //! One way to write a date: its pattern, and what the groups of it say.
 
+use super::absence::Need;
 use super::layout::{Answer, Groups, Layout, Plan};
 use super::quick::Quick;
 use super::value::{self, Field};
@@ -58,6 +59,8 @@ pub struct Template {
     meaning: Meaning,
     bounds: (bool, bool),
     may_be_empty: bool,
+    /// What every match of it has.
+    pub(super) need: Option<Need>,
 }
 
 /// A match: the whole of it, and what is cut.
@@ -76,6 +79,7 @@ impl Template {
         let layout = Layout::new(&pattern, &plan, cut);
         let bounds = bounds(&pattern.root, &plan, cut);
         let may_be_empty = find_group(&pattern.root, cut).is_none_or(|node| Edge::first(node).empty);
+        let need = Need::of(&pattern.root);
         let mut pattern = pattern;
         let mut nodes = Vec::new();
         if plan.before {
@@ -87,7 +91,7 @@ impl Template {
         }
         pattern.root = Node::Concat(nodes);
         let program = Program::new(&pattern);
-        Template { name, anchored, weight, cut, program, quick, layout, meaning, bounds, may_be_empty }
+        Template { name, anchored, weight, cut, program, quick, layout, meaning, bounds, may_be_empty, need }
     }
 
     /// Whether the character before and the one after what is cut are never of a word.

@@ -20,7 +20,9 @@ pub(super) struct Dating {
     tracks: Vec<Track>,
     /// By jail.
     group_of: Vec<usize>,
-    /// A group has no track.
+    /// The dates of groups that have none in most lines.
+    quiet: Vec<Arc<Dates>>,
+    /// A group has no track and is not quiet.
     off: bool,
 }
 
@@ -39,6 +41,8 @@ struct Group {
     last: Option<Last>,
     /// Its jails know that there is none so far.
     told: bool,
+    /// It had no date in the last line that was looked at, and is known to have none in others like it.
+    quiet: bool,
     /// A date on its track, and its value.
     value: Option<(String, Option<Time>)>,
 }
@@ -84,6 +88,14 @@ fn torn(line: &str, found: Found) -> bool {
     }
 }
 
+impl Group {
+    /// Whether it can be passed over in lines that have no date for it: it had none in the last
+    /// one, and its jails need not be told.
+    fn is_quiet(&self) -> bool {
+        self.here.found.is_none() && (self.told || self.last.is_some()) && self.dates.knows_absence()
+    }
+}
+
 impl Dating {
     /// Puts jails together that have the same date patterns and learnt the same from the log so far.
     pub(super) fn begin(&mut self, filters: &[Filter], jails: &mut [JailLog<'_>]) {
@@ -102,11 +114,13 @@ impl Dating {
                     here: Here::default(),
                     last: None,
                     told: false,
+                    quiet: false,
                     value: None,
                 });
             }
         }
         self.tracks.clear();
+        self.quiet.clear();
         self.off = true;
     }
 
@@ -123,7 +137,7 @@ impl Dating {
                 all = false;
             }
         }
-        all
+        all && self.quiet.iter().all(|dates| dates.is_absent(bytes))
     }
 
     /// Nothing is known of the present line.
@@ -177,6 +191,7 @@ impl Dating {
             }
             let now_on = group.day.as_ref().zip(sticky.map(|(template, _)| template));
             moved |= track.map(|(track, template)| (&self.tracks[track].day, template)) != now_on;
+            moved |= group.quiet != group.is_quiet();
         }
         for track in self.tracks.iter_mut().filter(|track| track.cut.is_none()) {
             (track.count, track.last) = (0, None);
@@ -208,8 +223,17 @@ impl Dating {
             }
         }
         self.tracks.clear();
+        self.quiet.clear();
         self.off = false;
         for group in &mut self.groups {
+            group.quiet = group.is_quiet();
+            if group.quiet {
+                group.track = None;
+                if !self.quiet.iter().any(|dates| Arc::ptr_eq(dates, &group.dates)) {
+                    self.quiet.push(group.dates.clone());
+                }
+                continue;
+            }
             let sticky = group.dates.sticky(&group.state);
             let (Some(day), Some((template, _))) = (&group.day, sticky) else {
                 self.off = true;
@@ -307,5 +331,6 @@ impl Dating {
         }
         self.groups.clear();
         self.tracks.clear();
+        self.quiet.clear();
     }
 }
