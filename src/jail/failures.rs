@@ -12,9 +12,9 @@ use crate::config::Limits;
 use crate::time::Time;
 
 /// How many sources a jail counts.
-pub const MAX_SOURCES: usize = 900_000;
+pub const MAX_SOURCES: usize = 800_000;
 /// How many bytes of lines and captured values a jail keeps for sources that are not banned.
-pub const MAX_DETAILS: usize = 24 * 1024 * 1024;
+pub const MAX_DETAILS: usize = 16 * 1024 * 1024;
 
 /// The counter of one source, as others see it.
 #[derive(Clone, Debug, PartialEq)]
