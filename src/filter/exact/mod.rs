@@ -116,17 +116,19 @@ impl Program {
     /// `from` is a border between characters.
     #[inline]
     pub fn search(&self, cache: &mut Cache, text: &str, from: usize) -> Outcome {
-        // Of many patterns most cannot even begin.
-        if self.shape.anchor == Anchor::Text && !self.may_begin(text, from) {
+        if self.shape.anchor == Anchor::Text && (from > 0 || !self.may_begin(text)) {
             (cache.steps, cache.borders) = (0, 0);
             return Outcome::NoMatch;
         }
         self.search_with(cache, text, from, budget(text.len()))
     }
 
+    /// Whether a match can begin with the first byte of the text, or somewhere else. Of many
+    /// patterns most cannot.
     #[inline]
-    fn may_begin(&self, text: &str, from: usize) -> bool {
-        from == 0 && class::may(&self.fast.first, text.as_bytes().first().map_or(class::END, |&byte| byte.into()))
+    pub fn may_begin(&self, text: &str) -> bool {
+        let first = text.as_bytes().first().map_or(class::END, |&byte| byte.into());
+        self.shape.anchor != Anchor::Text || class::may(&self.fast.first, first)
     }
 
     /// The same in the strict form from the start: slower on ordinary text, so that a test can

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use super::buffer::{self, Buffer};
 use super::identify::{self, Identity};
-use super::session::{self, Groups, Sessions};
-use super::{Filter, Options, Parts, Regex, Verdict, Which};
+use super::session::{Groups, Sessions, Told};
+use super::values::{self, Value, Values};
+use super::{Filter, Options, Parts, Regex, Texts, Verdict, Which};
 use crate::address::Id;
 use crate::filter::exact::{Cache, Outcome};
 use crate::filter::{Datum, Failure, Match, Unresolved, Who};
@@ -96,27 +97,27 @@ pub(super) struct Judge<'a, 's> {
     pub watch: Option<&'a mut Watch>,
 }
 
-impl Judge<'_, '_> {
-    /// Judges a line, together with those before it if the filter wants that; `text` is
-    /// scratch memory.
-    pub fn parts(mut self, parts: &Parts<'_>, text: &mut String, buffer: &mut Buffer) {
+impl<'a> Judge<'a, '_> {
+    /// Judges a line, together with those before it if the filter wants that.
+    pub fn parts(mut self, parts: &Parts<'_>, texts: &mut Texts, buffer: &mut Buffer) {
+        let Texts { whole, content } = texts;
         if self.filter.maxlines > 1 {
             buffer.push(parts.whole(), self.filter.maxlines as usize);
             let all = std::mem::take(&mut buffer.lines);
-            buffer::join(&all, text);
+            buffer::join(&all, whole);
             let mut lines = Lines::Several { all, rest: None };
-            self.end(text);
-            self.run(text, &mut lines);
+            self.end(whole);
+            self.run(whole, content, &mut lines);
             if let Lines::Several { all, rest } = lines {
                 buffer.lines = rest.unwrap_or(all);
             }
         } else {
-            text.clear();
-            text.push_str(&parts.line[..parts.start]);
-            text.push_str(&parts.line[parts.end..]);
-            text.push('\n');
-            self.end(text);
-            self.run(text, &mut Lines::One(&|| parts.whole()));
+            whole.clear();
+            whole.push_str(&parts.line[..parts.start]);
+            whole.push_str(&parts.line[parts.end..]);
+            whole.push('\n');
+            self.end(whole);
+            self.run(whole, content, &mut Lines::One(&|| parts.whole()));
         }
         let Verdict { matched, ignored, unresolved, .. } = self.verdict;
         if self.options.cut && !*matched && ignored.is_none() {
@@ -132,39 +133,51 @@ impl Judge<'_, '_> {
         }
     }
 
-    fn run(&mut self, text: &mut String, lines: &mut Lines<'_>) {
+    /// The expressions in their order; `scratch` is memory for what they see instead of the line.
+    fn run<'t>(&mut self, whole: &'t str, scratch: &mut String, lines: &mut Lines<'_>)
+    where
+        'a: 't,
+    {
         let filter = self.filter;
         let excused = filter.ignoreregex.len();
-        if excused > 0 && excused + 2 < filter.failregex.len() && self.excused(text) {
+        if excused > 0 && excused + 2 < filter.failregex.len() && self.excused(whole) {
             return;
         }
-        let mut base = Groups::new();
+        let mut base = Values::default();
+        let mut seen = None;
         if let Some(prefix) = &filter.prefregex {
-            if !self.hit(prefix, Which::Prefregex, text) {
+            if !self.hit(prefix, Which::Prefregex, whole) {
                 return;
             }
             if let Sink::Trace(trace) = &mut self.sink {
-                trace.prefix = Some(prefix.groups(self.cache, text));
+                trace.prefix = Some(prefix.groups(self.cache, whole));
             }
-            let content = prefix.content(self.cache).filter(|_| matches!(lines, Lines::One(_)));
-            base = prefix.groups_without(self.cache, text, content);
-            if let Some((_, start, end)) = content {
-                text.truncate(end);
-                text.drain(..start);
-                text.push('\n');
-            } else if let Some(index) = base.iter().position(|(name, _)| &**name == "content")
-                && let Some(Datum::Text(content)) = base.remove(index).1
+            let span = prefix.content(self.cache);
+            prefix.values(self.cache, whole, &mut base, false);
+            if let Some(Some(Value::Text(content))) = base.remove(values::CONTENT)
                 && !content.is_empty()
             {
-                text.clear();
-                text.push_str(&content);
-                text.push('\n');
-                if let Lines::Several { rest, .. } = lines {
-                    *rest = Some(vec![Match { line: content, date: (0, 0) }]);
-                }
+                seen = Some((content, span));
             }
         }
+        let text = match (seen, &mut *lines) {
+            (None, Lines::One(_)) => Some(whole),
+            // mostly it is the rest of the line, which needs no copy
+            (Some((_, Some((start, end)))), Lines::One(_)) if &whole[end..] == "\n" => Some(&whole[start..]),
+            (seen, lines) => {
+                scratch.clear();
+                scratch.push_str(seen.map_or(whole, |(content, _)| content));
+                if let Some((content, _)) = seen {
+                    scratch.push('\n');
+                    if let Lines::Several { rest, .. } = lines {
+                        *rest = Some(vec![Match { line: content.into(), date: (0, 0) }]);
+                    }
+                }
+                None
+            }
+        };
         for (index, regex) in filter.failregex.iter().enumerate() {
+            let text = text.unwrap_or(scratch);
             if !self.hit(regex, Which::Failregex(index), text) {
                 continue;
             }
@@ -173,13 +186,18 @@ impl Judge<'_, '_> {
             }
             // the next ones see what this match has left
             if let Lines::Several { rest: Some(rest), .. } = lines {
-                buffer::join(rest, text);
+                buffer::join(rest, scratch);
             }
         }
     }
 
+    #[inline]
     fn hit(&mut self, regex: &Regex, which: Which, text: &str) -> bool {
-        match regex.search(self.cache, text) {
+        let outcome = match which {
+            Which::Prefregex => regex.search(self.cache, text),
+            Which::Failregex(_) | Which::Ignoreregex(_) => regex.search_unlikely(self.cache, text),
+        };
+        match outcome {
             // 192.0.2.12 may have been 192.0.2.123
             Outcome::Match if self.options.cut && regex.names_the_cut(self.cache, text) => {
                 self.verdict.unresolved = Some(Unresolved::Cut);
@@ -222,29 +240,23 @@ impl Judge<'_, '_> {
     }
 
     /// Deals with a failregex that has just matched; true if no other is to be tried.
-    fn matched(&mut self, index: usize, regex: &Regex, base: &Groups, text: &str, lines: &mut Lines<'_>) -> bool {
+    fn matched(&mut self, index: usize, regex: &Regex, base: &Values<'_>, text: &str, lines: &mut Lines<'_>) -> bool {
         self.verdict.matched = true;
         let all = self.all();
-        let mut groups = base.clone();
-        for (name, value) in regex.groups(self.cache, text) {
-            if value.is_some() || !self.options.keep_prefix_values {
-                session::set(&mut groups, &name, value);
-            }
-        }
+        let mut values = Values(Vec::with_capacity(base.0.len() + regex.groups_at_most()));
+        values.0.extend_from_slice(&base.0);
+        regex.values(self.cache, text, &mut values, self.options.keep_prefix_values);
         let mut left = None;
-        let matches = match lines {
-            Lines::One(whole) => vec![whole()],
-            Lines::Several { all, .. } => {
-                let span = self.cache.group(0).unwrap_or_default();
-                let divided = buffer::divide(all, text, span, &regex.skipped(self.cache, text));
-                left = Some(divided.rest);
-                divided.matched
-            }
-        };
-        let excused = match left {
-            Some(_) if !self.filter.ignoreregex.is_empty() => {
+        let mut several = None;
+        if let Lines::Several { all, .. } = lines {
+            let span = self.cache.group(0).unwrap_or_default();
+            let divided = buffer::divide(all, text, span, &regex.skipped(self.cache, text));
+            (left, several) = (Some(divided.rest), Some(divided.matched));
+        }
+        let excused = match &several {
+            Some(matches) if !self.filter.ignoreregex.is_empty() => {
                 let mut covered = String::new();
-                buffer::join(&matches, &mut covered);
+                buffer::join(matches, &mut covered);
                 self.excused(&covered)
             }
             _ => self.excused(text),
@@ -255,8 +267,16 @@ impl Judge<'_, '_> {
         {
             *rest = left;
         }
+        // copied only for what keeps them
+        let matches = || match (several, lines) {
+            (Some(matches), _) => matches,
+            (None, Lines::One(whole)) => vec![whole()],
+            (None, Lines::Several { .. }) => Vec::new(),
+        };
         if excused {
-            if let (Some(watch), Some(index), Some(line)) = (&mut self.watch, self.verdict.ignored, matches.last()) {
+            if let (Some(watch), Some(index)) = (&mut self.watch, self.verdict.ignored)
+                && let Some(line) = matches().last()
+            {
                 watch.ignored.push((index, line.line.clone()));
             }
             return !all;
@@ -265,28 +285,21 @@ impl Judge<'_, '_> {
         if unknown {
             return false;
         }
-        let id = groups.iter().find_map(|(name, value)| match value {
-            Some(Datum::Text(id)) if &**name == "mlfid" => Some(id.clone()),
-            _ => None,
-        });
-        let (mut groups, users, matches, nofail) = match &id {
-            Some(id) => {
-                let session = self.sessions.merge(id, groups, matches, self.now);
-                if session.nofail && !all {
-                    return true;
-                }
-                let session = session.clone();
-                (session.groups, session.users, session.matches, session.nofail)
-            }
+        let id = values.text(values::MLFID);
+        let Told { mut groups, users, matches, nofail } = match id {
+            Some(id) => self.sessions.merge(id, values, matches, self.now, all),
             None => {
-                let quiet = groups.iter().any(|(name, value)| &**name == "nofail" && value.is_some());
-                (groups, Vec::new(), matches, quiet)
+                let nofail = values.is_set(values::NOFAIL);
+                Told { groups: values.groups(), users: Vec::new(), matches: matches(), nofail }
             }
         };
+        if id.is_some() && nofail && !all {
+            return true;
+        }
         let (who, address) = match identify::identify(&groups, self.filter.usedns) {
             Identity::Known(who, address) => (Some(who), address),
             Identity::Nobody => return !all,
-            Identity::Missing => match &id {
+            Identity::Missing => match id {
                 Some(id) => {
                     self.sessions.wait(id);
                     (None, None)
@@ -295,7 +308,11 @@ impl Judge<'_, '_> {
             },
         };
         if !users.is_empty() {
-            session::set(&mut groups, &Arc::from("users"), Some(Datum::Set(users)));
+            let users = Some(Datum::Set(users));
+            match groups.iter_mut().find(|(name, _)| &**name == "users") {
+                Some((_, old)) => *old = users,
+                None => groups.push((Arc::from("users"), users)),
+            }
         }
         let time = self.time;
         match &mut self.sink {

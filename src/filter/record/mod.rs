@@ -23,6 +23,7 @@ mod judge;
 pub mod moment;
 mod regex;
 pub mod session;
+mod values;
 
 pub use judge::{Hit, Trace, Watch};
 pub use regex::Regex;
@@ -64,9 +65,16 @@ pub struct State {
     pub(super) last: Last,
     sessions: Sessions,
     buffer: Buffer,
-    text: String,
+    texts: Texts,
     /// Is filled if it is there.
     pub watch: Option<Box<Watch>>,
+}
+
+/// Memory for what the expressions see.
+#[derive(Debug, Default)]
+struct Texts {
+    whole: String,
+    content: String,
 }
 
 impl State {
@@ -211,7 +219,7 @@ impl Filter {
         let written = moment::written(record.time, &clock.zone) + " ";
         let moment = state.last.next(Some((record.time, &written)), false, clock, options);
         let parts = Parts { line: &line, inherited: &written, start: 0, end: 0 };
-        let State { sessions, buffer, text, .. } = state;
+        let State { sessions, buffer, texts, .. } = state;
         let mut verdict = Verdict::of(moment);
         if !moment.old {
             let mut sink = Sink::Failures(out);
@@ -227,7 +235,7 @@ impl Filter {
                 sink: &mut sink,
                 watch: None,
             };
-            judge.parts(&parts, text, buffer);
+            judge.parts(&parts, texts, buffer);
         }
         verdict
     }
@@ -279,7 +287,7 @@ impl Filter {
             return verdict;
         }
         let undated = own.is_none() && !placeholder;
-        let State { last, sessions, buffer, text, watch, .. } = state;
+        let State { last, sessions, buffer, texts, watch, .. } = state;
         let parts = match moment.inherited {
             true => Parts { line, inherited: last.text(), start: 0, end: 0 },
             false => Parts { line, inherited: "", start, end },
@@ -296,7 +304,7 @@ impl Filter {
             sink,
             watch: watch.as_deref_mut(),
         };
-        judge.parts(&parts, text, buffer);
+        judge.parts(&parts, texts, buffer);
         verdict
     }
 }

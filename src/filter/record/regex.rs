@@ -1,16 +1,17 @@
 //! One compiled regular expression and the named groups of its matches.
 
-use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+
+use memchr::memmem;
 
 use super::judge::LOST;
-use super::session::{self, Groups};
-use crate::filter::Datum;
+use super::session::Groups;
+use super::values::{Name, Value, Values};
 use crate::filter::exact::{Cache, Outcome, Program};
-use crate::filter::syntax::Pattern;
+use crate::filter::syntax::{Node, Pattern};
 
-/// Names of groups that are kept for all.
-const MOST_NAMES: usize = 10_000;
+/// Shorter strings are not looked for before a search.
+const WORTH_LOOKING: usize = 3;
 
 /// One compiled regular expression.
 #[derive(Clone, Debug)]
@@ -22,12 +23,14 @@ pub struct Regex {
     /// Its tree, for the over-approximation.
     pub pattern: Arc<Pattern>,
     program: Program,
-    names: Vec<(Arc<str>, u32)>,
+    names: Vec<(Name, u32)>,
     /// The group `content`, if it is what it captures and no more.
     content: Option<u32>,
     /// Groups `alt_X` and `tuple_X` in the order of their names, each with its X.
-    alternatives: Vec<(Arc<str>, Arc<str>)>,
-    parts: Vec<(Arc<str>, Arc<str>)>,
+    alternatives: Vec<(Name, Name)>,
+    parts: Vec<(Name, Name)>,
+    /// A string that every match contains, other than at its start.
+    needed: Option<memmem::Finder<'static>>,
 }
 
 impl Regex {
@@ -35,21 +38,23 @@ impl Regex {
     #[must_use]
     pub fn new(source: String, text: String, pattern: Pattern) -> Regex {
         let program = Program::new(&pattern);
-        let names: Vec<(Arc<str>, u32)> = pattern.names.iter().map(|(name, index)| (shared(name), *index)).collect();
+        let names: Vec<(Name, u32)> = pattern.names.iter().map(|(name, index)| (Name::new(name), *index)).collect();
         let with = |prefix: &str| {
-            let mut found: Vec<(Arc<str>, Arc<str>)> = names
+            let mut found: Vec<(Name, Name)> = names
                 .iter()
                 .filter_map(|(name, _)| {
-                    Some((name.clone(), shared(&target(name.strip_prefix(prefix).filter(|rest| !rest.is_empty())?))))
+                    let rest = name.text.strip_prefix(prefix).filter(|rest| !rest.is_empty())?;
+                    Some((name.clone(), Name::new(&target(rest))))
                 })
                 .collect();
-            found.sort();
+            found.sort_by(|(one, of), (other, to)| (&one.text, &of.text).cmp(&(&other.text, &to.text)));
             found
         };
         let (alternatives, parts) = (with("alt_"), with("tuple_"));
         let simple = alternatives.is_empty() && parts.is_empty();
         let content = pattern.group("content").filter(|_| simple);
-        Regex { source, text, pattern: Arc::new(pattern), program, names, content, alternatives, parts }
+        let needed = needed(&pattern.root);
+        Regex { source, text, pattern: Arc::new(pattern), program, names, content, alternatives, parts, needed }
     }
 
     /// Searches a text; the cache then holds the groups.
@@ -57,57 +62,78 @@ impl Regex {
         self.program.search(cache, text, 0)
     }
 
+    /// The same where most texts do not match.
+    #[inline]
+    pub(super) fn search_unlikely(&self, cache: &mut Cache, text: &str) -> Outcome {
+        if !self.program.may_begin(text) || self.needed.as_ref().is_some_and(|f| f.find(text.as_bytes()).is_none()) {
+            return Outcome::NoMatch;
+        }
+        self.program.search(cache, text, 0)
+    }
+
     /// The named groups of the last match, in the order of the pattern; alternatives and parts
     /// of tuples are merged into what they belong to.
     #[must_use]
     pub fn groups(&self, cache: &Cache, text: &str) -> Groups {
-        self.groups_without(cache, text, None)
+        let mut values = Values::default();
+        self.values(cache, text, &mut values, false);
+        values.groups()
     }
 
-    /// Number, start and end of the group `content` of the last match, if it is not empty.
-    pub(super) fn content(&self, cache: &Cache) -> Option<(u32, usize, usize)> {
-        let (start, end) = cache.group(self.content?)?;
-        (start < end).then_some((self.content?, start, end))
+    /// Start and end of the group `content` of the last match, if it is not empty.
+    pub(super) fn content(&self, cache: &Cache) -> Option<(usize, usize)> {
+        cache.group(self.content?).filter(|(start, end)| start < end)
     }
 
-    /// The same as [`Regex::groups`] without one of them.
-    pub(super) fn groups_without(&self, cache: &Cache, text: &str, without: Option<(u32, usize, usize)>) -> Groups {
-        let without = without.map(|(group, ..)| group);
-        let value = |index| cache.group(index).map(|(start, end)| Datum::Text(text[start..end].into()));
-        let named = self.names.iter().filter(|(_, index)| Some(*index) != without);
-        let mut groups: Groups = named.map(|(name, index)| (name.clone(), value(*index))).collect();
-        let get = |groups: &Groups, name: &str| {
-            groups.iter().find(|(known, _)| &**known == name).and_then(|(_, value)| value.clone())
-        };
-        let full = |value: &Option<Datum>| matches!(value, Some(Datum::Text(text)) if !text.is_empty());
+    /// So many named groups it has.
+    pub(super) fn groups_at_most(&self) -> usize {
+        self.names.len()
+    }
+
+    /// Adds the groups of the last match to `values`, those that took no part only unless `keep`.
+    pub(super) fn values<'t>(&'t self, cache: &Cache, text: &'t str, values: &mut Values<'t>, keep: bool) {
+        let value = |index| cache.group(index).map(|(start, end)| Value::Text(&text[start..end]));
+        if self.alternatives.is_empty() && self.parts.is_empty() {
+            for (name, index) in &self.names {
+                let value = value(*index);
+                if value.is_some() || !keep {
+                    values.set(name, value);
+                }
+            }
+            return;
+        }
+        let mut own = Values(self.names.iter().map(|(name, index)| (name, value(*index))).collect());
+        let full = |value: Option<&Value<'_>>| matches!(value, Some(Value::Text(text)) if !text.is_empty());
         for (name, target) in &self.alternatives {
-            let value = get(&groups, name);
-            if full(&value) && !full(&get(&groups, target)) {
-                session::set(&mut groups, target, value);
+            if full(own.get(name)) && !full(own.get(target)) {
+                let value = own.get(name).cloned();
+                own.set(target, value);
             }
         }
-        let text = |value: Option<Datum>| match value {
-            Some(Datum::Text(text)) => Some(text),
+        let part = |value: Option<&Value<'t>>| match value {
+            Some(Value::Text(text)) => Some(*text),
             _ => None,
         };
         for (name, target) in &self.parts {
-            let part = text(get(&groups, name));
-            let tuple = match get(&groups, target) {
-                Some(Datum::Tuple(mut tuple)) => {
-                    tuple.push(part);
-                    tuple
-                }
-                other => vec![text(other), part],
+            let last = part(own.get(name));
+            let tuple = match own.get(target) {
+                Some(Value::Tuple(tuple)) => tuple.iter().copied().chain([last]).collect(),
+                other => vec![part(other), last],
             };
-            session::set(&mut groups, target, Some(Datum::Tuple(tuple)));
+            own.set(target, Some(Value::Tuple(tuple)));
         }
-        groups
+        for (name, value) in own.0 {
+            if value.is_some() || !keep {
+                values.set(name, value);
+            }
+        }
     }
 
     /// Whether a group that says who is meant ends in the last match where `text` was cut.
     pub(super) fn names_the_cut(&self, cache: &Cache, text: &str) -> bool {
         let is_cut = |at: usize| text[at..].strip_prefix(LOST) == Some("\n");
-        let groups = self.names.iter().filter(|(name, _)| matches!(&**name, "ip4" | "ip6" | "cidr" | "dns" | "fid"));
+        let groups =
+            self.names.iter().filter(|(name, _)| matches!(&*name.text, "ip4" | "ip6" | "cidr" | "dns" | "fid"));
         groups
             .filter_map(|(_, group)| cache.group(*group))
             .any(|(_, end)| is_cut(end) || text[..end].ends_with(LOST) && &text[end..] == "\n")
@@ -120,19 +146,35 @@ impl Regex {
     }
 }
 
-/// The name, the same for all expressions: so names mostly need not be compared letter by letter.
-fn shared(name: &str) -> Arc<str> {
-    static KNOWN: Mutex<BTreeSet<Arc<str>>> = Mutex::new(BTreeSet::new());
-    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(known) = known.get(name) {
-        return known.clone();
+/// The longest string that every match contains, unless it begins with it: then the search itself
+/// is as quick.
+fn needed(root: &Node) -> Option<memmem::Finder<'static>> {
+    let mut strings = vec![String::new()];
+    collect(root, &mut strings);
+    let strings = strings.iter().skip(1).filter(|string| string.len() >= WORTH_LOOKING);
+    let longest = strings.max_by_key(|string| string.len())?;
+    Some(memmem::Finder::new(longest.as_bytes()).into_owned())
+}
+
+/// Collects the strings that stand in a node in any case; the last one goes on with what follows.
+fn collect(node: &Node, strings: &mut Vec<String>) {
+    match node {
+        Node::Empty | Node::Assert(_) => {}
+        Node::Char(c) => {
+            if let Some(last) = strings.last_mut() {
+                last.push(*c);
+            }
+        }
+        Node::Concat(parts) => parts.iter().for_each(|part| collect(part, strings)),
+        Node::Capture { node, .. } | Node::Atomic(node) => collect(node, strings),
+        Node::Repeat { node, min, .. } if *min > 0 => {
+            strings.push(String::new());
+            collect(node, strings);
+            strings.push(String::new());
+        }
+        Node::Look { .. } => {}
+        _ => strings.push(String::new()),
     }
-    let new: Arc<str> = name.into();
-    // Names come from the configuration; there are few, unless somebody tries.
-    if known.len() < MOST_NAMES {
-        known.insert(new.clone());
-    }
-    new
 }
 
 /// The group that `alt_NAME`, `alt_NAME_1`, `tuple_NAME` belong to. Fail2Ban wants a number to

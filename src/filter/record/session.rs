@@ -5,10 +5,10 @@
 //! Outsiders open sessions as they like, so their number and their age are bounded.
 
 use std::collections::VecDeque;
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 
 use super::super::{Datum, Match};
+use super::values::{self, Name, Value, Values};
 use crate::time::Time;
 
 /// So many sessions are remembered; the oldest goes first.
@@ -23,54 +23,72 @@ pub const MAX_BYTES: usize = 64 * 1024;
 /// Named groups of a match in the order of the pattern; `None` is a group that took no part.
 pub type Groups = Vec<(Arc<str>, Option<Datum>)>;
 
-/// What is known of one session, or of a single line that begins none.
-#[derive(Clone, Debug, Default)]
-pub struct Session {
+/// What is known of one session.
+#[derive(Debug, Default)]
+struct Session {
+    /// Captured values; those of later lines replace those of earlier ones.
+    groups: Vec<(Name, Option<Datum>)>,
+    /// All the users that were tried, each once.
+    users: Vec<Arc<str>>,
+    /// Lines that are told with the failure.
+    matches: Vec<Match>,
+    /// The last line was no failure by itself.
+    nofail: bool,
+    /// A failure waits for a line that names the address.
+    pending: bool,
+    gained: bool,
+    quiet: Vec<Match>,
+}
+
+/// What is told of a session after a line.
+#[derive(Debug, Default)]
+pub(super) struct Told {
     /// Captured values; those of later lines replace those of earlier ones.
     pub groups: Groups,
     /// All the users that were tried, each once.
     pub users: Vec<Arc<str>>,
     /// Lines that are told with the failure.
     pub matches: Vec<Match>,
-    /// The last line was no failure by itself.
+    /// The last line was no failure by itself; then the others may be left empty.
     pub nofail: bool,
-    /// A failure waits for a line that names the address.
-    pub pending: bool,
-    gained: bool,
-    quiet: Vec<Match>,
 }
+
+/// One session that is remembered.
+#[derive(Debug)]
+struct Kept {
+    id: Arc<str>,
+    since: Time,
+    session: Box<Session>,
+}
+
+/// Counts of sessions by the end of their hash; most ids that are not there are seen not to be.
+type Counts = [u8; 1024];
 
 /// The sessions of one log, the oldest first.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Sessions {
-    kept: VecDeque<(Arc<str>, Time, Session)>,
+    kept: VecDeque<Kept>,
     /// Hashes of their ids: looked through before anything else.
     hashes: VecDeque<u64>,
-    /// One that began and ended with the last line.
-    brief: Session,
+    counts: Box<Counts>,
 }
 
+impl Default for Sessions {
+    fn default() -> Sessions {
+        Sessions { kept: VecDeque::new(), hashes: VecDeque::new(), counts: Box::new([0; 1024]) }
+    }
+}
+
+/// Eight bytes at a time; ids that strangers make collide cost a comparison with each session.
 fn hash(id: &str) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    id.hash(&mut hasher);
-    hasher.finish()
+    let step = |hash: u64, word: u64| (hash ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
+    let (words, rest) = id.as_bytes().as_chunks::<8>();
+    let hash = words.iter().fold(id.len() as u64, |hash, word| step(hash, u64::from_le_bytes(*word)));
+    rest.iter().fold(hash, |hash, byte| step(hash, u64::from(*byte)))
 }
 
-/// Sets a value, keeping the place of one that is there.
-pub fn set(groups: &mut Groups, name: &Arc<str>, value: Option<Datum>) {
-    match groups.iter_mut().find(|(known, _)| Arc::ptr_eq(known, name) || known == name) {
-        Some((_, old)) => *old = value,
-        None => groups.push((name.clone(), value)),
-    }
-}
-
-fn take(groups: &mut Groups, name: &str) -> bool {
-    let Some(index) = groups.iter().position(|(known, _)| &**known == name) else { return false };
-    match groups.remove(index).1 {
-        Some(Datum::Text(text)) => !text.is_empty(),
-        Some(_) => true,
-        None => false,
-    }
+fn number(hash: u64) -> usize {
+    (hash >> 54) as usize
 }
 
 /// Strangers decide how much they write within a session.
@@ -85,27 +103,42 @@ fn bound(lines: &mut Vec<Match>) {
 }
 
 impl Sessions {
-    /// Adds a matched line to session `id` and returns what is then known of it.
+    /// Adds a matched line to session `id` and returns what is then known of it; of a session
+    /// that did not fail only if `all`. `lines` makes the line, if it is kept.
     ///
     /// The caller finds out who failed; if nobody can be named yet it calls [`Sessions::wait`].
-    pub fn merge(&mut self, id: &Arc<str>, mut groups: Groups, lines: Vec<Match>, now: Time) -> &Session {
-        while self.kept.front().is_some_and(|(_, stored, _)| now - *stored > MAX_AGE) {
+    pub(super) fn merge(
+        &mut self,
+        id: &str,
+        mut values: Values<'_>,
+        lines: impl FnOnce() -> Vec<Match>,
+        now: Time,
+        all: bool,
+    ) -> Told {
+        while self.kept.front().is_some_and(|kept| now - kept.since > MAX_AGE) {
             self.remove(0);
         }
-        let gained = take(&mut groups, "mlfgained");
-        let mut nofail = take(&mut groups, "nofail") || gained;
-        let forget = take(&mut groups, "mlfforget");
-        let user = groups.iter().find_map(|(name, value)| match value {
-            Some(Datum::Text(user)) if &**name == "user" && !user.is_empty() => Some(user.clone()),
-            _ => None,
-        });
+        let gained = values.take(values::MLFGAINED);
+        let mut nofail = values.take(values::NOFAIL) || gained;
+        let forget = values.take(values::MLFFORGET);
         let hash = hash(id);
         let place = self.place(hash, id);
-        let mut session = match place {
-            Some(place) => std::mem::take(&mut self.kept[place].2),
-            None => Session::default(),
-        };
-        if place.is_some() {
+        let known = place.is_some();
+        if !known && forget {
+            // It ends with its first line, so it is never kept and collects no users.
+            let mut told = Told { nofail, ..Told::default() };
+            if !nofail {
+                told.matches = lines();
+                bound(&mut told.matches);
+            }
+            if !nofail || all {
+                told.groups = values.groups();
+            }
+            return told;
+        }
+        let place = place.unwrap_or_else(|| self.open(hash, id, now));
+        let session = &mut *self.kept[place].session;
+        if known {
             let had_nofail = session.nofail || session.gained;
             if gained {
                 session.pending = false;
@@ -113,21 +146,8 @@ impl Sessions {
             if !had_nofail && !session.pending {
                 session.matches.clear();
             }
-            for (name, value) in groups {
-                if value.is_some() {
-                    set(&mut session.groups, &name, value);
-                }
-            }
-        } else {
-            session.groups = groups;
         }
-        // A session that ends with its first line is never kept, so it collects no users.
-        if let Some(user) = user
-            && (place.is_some() || !forget)
-            && !session.users.contains(&user)
-        {
-            session.users.push(user);
-        }
+        session.learn(&values, known);
         (session.nofail, session.gained) = (nofail, gained);
         // Someone who tries one name after another has failed, whatever this line says.
         if std::mem::take(&mut session.pending) || session.users.len() > 1 {
@@ -135,52 +155,91 @@ impl Sessions {
             nofail = false;
         }
         if !nofail {
-            let earlier = std::mem::take(&mut session.matches);
-            session.matches = std::mem::take(&mut session.quiet);
-            session.matches.extend(earlier);
-            session.matches.extend(lines);
-            bound(&mut session.matches);
+            let mut told = std::mem::take(&mut session.quiet);
+            told.append(&mut session.matches);
+            told.extend(lines());
+            bound(&mut told);
+            session.matches = told;
         } else if !forget {
-            session.quiet.extend(lines);
+            session.quiet.extend(lines());
             bound(&mut session.quiet);
         }
-        if forget {
-            if let Some(place) = place {
-                self.remove(place);
-            }
-            self.brief = session;
-            return &self.brief;
-        }
-        let place = match place {
-            Some(place) => place,
-            None => {
-                if self.kept.len() >= MAX_SESSIONS {
-                    self.remove(0);
-                }
-                self.kept.push_back((id.clone(), now, Session::default()));
-                self.hashes.push_back(hash);
-                self.kept.len() - 1
-            }
+        let told = if nofail && !all {
+            Told { nofail, ..Told::default() }
+        } else {
+            let groups = session.groups.iter().map(|(name, value)| (name.text.clone(), value.clone())).collect();
+            Told { groups, users: session.users.clone(), matches: session.matches.clone(), nofail }
         };
-        let kept = &mut self.kept[place].2;
-        *kept = session;
-        kept
+        if forget {
+            self.remove(place);
+        }
+        told
+    }
+
+    /// Begins a session; the oldest makes room.
+    fn open(&mut self, hash: u64, id: &str, now: Time) -> usize {
+        if self.kept.len() >= MAX_SESSIONS {
+            self.remove(0);
+        }
+        self.kept.push_back(Kept { id: id.into(), since: now, session: Box::default() });
+        self.hashes.push_back(hash);
+        self.counts[number(hash)] += 1;
+        self.kept.len() - 1
     }
 
     fn remove(&mut self, place: usize) {
         self.kept.remove(place);
-        self.hashes.remove(place);
+        if let Some(hash) = self.hashes.remove(place) {
+            self.counts[number(hash)] -= 1;
+        }
     }
 
     fn place(&self, hash: u64, id: &str) -> Option<usize> {
+        if self.counts[number(hash)] == 0 {
+            return None;
+        }
         let mut places = self.hashes.iter().enumerate().filter(|(_, known)| **known == hash).map(|(place, _)| place);
-        places.find(|place| *self.kept[*place].0 == *id)
+        places.find(|place| *self.kept[*place].id == *id)
     }
 
     /// Session `id` has failed, but nobody knows yet from which address.
     pub fn wait(&mut self, id: &str) {
         if let Some(place) = self.place(hash(id), id) {
-            self.kept[place].2.pending = true;
+            self.kept[place].session.pending = true;
+        }
+    }
+}
+
+impl Session {
+    /// Takes over the values of a line; if there were some before, only those that are set.
+    fn learn(&mut self, values: &Values<'_>, known: bool) {
+        let mut user = None;
+        for (name, value) in &values.0 {
+            let old = self.groups.iter().position(|(other, _)| other == *name);
+            let place = match (old, value) {
+                (None, None) if known => continue,
+                (None, _) => {
+                    self.groups.push(((*name).clone(), value.as_ref().map(Value::owned)));
+                    self.groups.len() - 1
+                }
+                (Some(place), Some(value)) => {
+                    let old = &mut self.groups[place].1;
+                    if !value.is(old.as_ref()) {
+                        *old = Some(value.owned());
+                    }
+                    place
+                }
+                (Some(_), None) => continue,
+            };
+            if name.is(values::USER) && value.is_some() {
+                user = Some(place);
+            }
+        }
+        if let Some(Datum::Text(user)) = user.and_then(|place| self.groups[place].1.as_ref())
+            && !user.is_empty()
+            && !self.users.contains(user)
+        {
+            self.users.push(user.clone());
         }
     }
 }
@@ -189,14 +248,14 @@ impl Sessions {
 mod tests {
     use super::*;
 
-    fn add(sessions: &mut Sessions, groups: &[(&str, &str)], line: &str) -> Session {
-        let groups =
-            groups.iter().map(|(name, text)| (Arc::from(*name), Some(Datum::Text(Arc::from(*text))))).collect();
-        let lines = vec![Match { line: line.into(), date: (0, 0) }];
-        sessions.merge(&Arc::from("s"), groups, lines, Time::from_seconds(1000)).clone()
+    fn add(sessions: &mut Sessions, groups: &[(&str, &str)], line: &str) -> Told {
+        let names: Vec<Name> = groups.iter().map(|(name, _)| Name::new(name)).collect();
+        let values = names.iter().zip(groups).map(|(name, (_, text))| (name, Some(Value::Text(text)))).collect();
+        let lines = || vec![Match { line: line.into(), date: (0, 0) }];
+        sessions.merge("s", Values(values), lines, Time::from_seconds(1000), false)
     }
 
-    fn lines(session: &Session) -> Vec<&str> {
+    fn lines(session: &Told) -> Vec<&str> {
         session.matches.iter().map(|m| &*m.line).collect()
     }
 
