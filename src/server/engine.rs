@@ -403,9 +403,8 @@ impl Engine {
         if self.effects.urgent || due {
             self.store();
         }
-        for (level, part, text) in std::mem::take(&mut self.effects.lines) {
-            self.logger.log(level, part, &text);
-        }
+        self.logger.log_all(self.effects.lines.iter().map(|(level, part, text)| (*level, *part, &**text)));
+        self.effects.lines.clear();
         for (queue, event) in std::mem::take(&mut self.effects.actions) {
             queue.send(event);
         }

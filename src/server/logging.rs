@@ -3,6 +3,8 @@
 //! Other programs read it (the recidive filter, logwatch, monitoring), so names, widths and
 //! levels are a contract: `2026-11-24 01:57:05,231 fail2ban.actions        [14564]: NOTICE  [j1] Ban 192.0.2.1`.
 
+use std::borrow::Cow;
+use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -56,14 +58,14 @@ impl Level {
             .or_else(|| text.parse().ok().map(Level))
     }
 
-    fn label(self) -> String {
+    fn label(self) -> Cow<'static, str> {
         match self.0 {
-            7 => "TRACE".to_owned(),
-            5 => "HEAVY".to_owned(),
+            7 => "TRACE".into(),
+            5 => "HEAVY".into(),
             number => Self::NAMES
                 .iter()
                 .find(|(_, n)| *n == number)
-                .map_or_else(|| format!("#{number:02}-Lev."), |(name, _)| (*name).to_owned()),
+                .map_or_else(|| format!("#{number:02}-Lev.").into(), |(name, _)| (*name).into()),
         }
     }
 }
@@ -150,33 +152,49 @@ impl Logger {
 
     /// Writes one message of a part (`actions`, `filter`, `server` …).
     pub fn log(&self, level: Level, part: &str, message: &str) {
-        if level.0 < self.level.load(Ordering::Relaxed) {
+        self.log_all([(level, part, message)]);
+    }
+
+    /// Writes messages together, all with the present time.
+    pub fn log_all<'m>(&self, messages: impl IntoIterator<Item = (Level, &'m str, &'m str)>) {
+        let least = self.level();
+        let mut messages = messages.into_iter().filter(|(level, ..)| *level >= least).peekable();
+        if messages.peek().is_none() {
             return;
         }
         let mut output = self.output.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let message = printable(message);
-        let name = format!("fail2ban.{part}");
-        let body = format!("{name:<24}[{}]: {:<7} {message}\n", self.pid, level.label());
+        if let Output::Syslog(socket) = &*output {
+            messages.for_each(|(level, part, message)| _ = socket.send(self.datagram(level, part, message).as_bytes()));
+            return;
+        }
+        let stamp = if matches!(*output, Output::Sysout) { String::new() } else { self.stamp() + " " };
+        let mut text = String::new();
+        for (level, part, message) in messages {
+            let (label, message) = (level.label(), printable(message));
+            // `fail2ban.` and the part fill 24 columns
+            let _ = writeln!(text, "{stamp}fail2ban.{part:<15}[{}]: {label:<7} {message}", self.pid);
+        }
         // a log that cannot be written must not stop the daemon; nor could it be said anywhere
         let _ = match &mut *output {
-            Output::File(file, _) => write!(file, "{} {body}", self.stamp()),
-            Output::Stdout => write!(std::io::stdout(), "{} {body}", self.stamp()),
-            Output::Sysout => std::io::stdout().write_all(body.as_bytes()),
-            Output::Stderr => write!(std::io::stderr(), "{} {body}", self.stamp()),
-            Output::Syslog(socket) => {
-                let severity = match level.0 {
-                    50.. => 2,
-                    40.. => 3,
-                    30.. => 4,
-                    25.. => 5,
-                    20.. => 6,
-                    _ => 7,
-                };
-                let line = format!("<{}>{name}[{}]: {} {message}\0", 24 + severity, self.pid, level.label());
-                socket.send(line.as_bytes()).map(|_| ())
-            }
-            Output::Null => Ok(()),
+            Output::File(file, _) => file.write_all(text.as_bytes()),
+            Output::Stdout | Output::Sysout => std::io::stdout().write_all(text.as_bytes()),
+            Output::Stderr => std::io::stderr().write_all(text.as_bytes()),
+            Output::Syslog(_) | Output::Null => Ok(()),
         };
+    }
+
+    /// A message for the syslog socket.
+    fn datagram(&self, level: Level, part: &str, message: &str) -> String {
+        let severity = match level.0 {
+            50.. => 2,
+            40.. => 3,
+            30.. => 4,
+            25.. => 5,
+            20.. => 6,
+            _ => 7,
+        };
+        let message = printable(message);
+        format!("<{}>fail2ban.{part}[{}]: {} {message}\0", 24 + severity, self.pid, level.label())
     }
 
     /// The present level.
@@ -270,7 +288,7 @@ fn append(path: &Path) -> Result<File, Error> {
 /// A message without anything that a terminal would obey or that would forge a second line.
 ///
 /// Only a newline that our own code put in front of a detail survives, as it does in Fail2Ban.
-fn printable(message: &str) -> std::borrow::Cow<'_, str> {
+fn printable(message: &str) -> Cow<'_, str> {
     let bad = |c: char| {
         (c.is_control() && c != '\n' && c != '\t') || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
     };
