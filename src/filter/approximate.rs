@@ -301,7 +301,8 @@ impl Lowering<'_> {
     }
 }
 
-fn ascii(class: &Class) -> ClassBytes {
+/// The ASCII characters of a class.
+pub(super) fn ascii(class: &Class) -> ClassBytes {
     let mut bytes = ClassBytes::empty();
     for byte in 0..128u8 {
         if class.ascii >> byte & 1 == 1 {
@@ -442,7 +443,7 @@ fn looks_ahead(node: &Node) -> bool {
 
 /// Cuts what says nothing at the end: an automaton that only tells whether there is a match
 /// may stop at its earliest end.
-fn trim(hir: &Hir) -> Hir {
+pub(super) fn trim(hir: &Hir) -> Hir {
     match hir.kind() {
         HirKind::Concat(parts) => {
             let mut parts = parts.clone();

@@ -14,6 +14,7 @@ pub mod date;
 pub mod exact;
 pub mod literals;
 pub mod record;
+pub mod regular;
 pub mod scan;
 pub mod set;
 pub mod syntax;

@@ -17,7 +17,7 @@ use super::{Clock, Failure, Unresolved, record};
 use crate::line::Block;
 use dating::{Dating, Here};
 use plan::{Jails, Plan, Planner};
-pub use scratch::Scratch;
+pub use scratch::{Place, Scratch};
 
 mod dating;
 mod plan;
@@ -105,6 +105,7 @@ struct Work<'w, 'j> {
     dating: &'w mut Dating,
     jails: &'w mut [JailLog<'j>],
     clock: &'w Clock,
+    places: Option<&'w mut Vec<Place>>,
 }
 
 impl Scanner {
@@ -122,10 +123,12 @@ impl Scanner {
         let count = jails.len().min(self.filters.len());
         let jails = &mut jails[..count];
         let plan = self.planner.plan(&self.filters, block.bytes);
-        let Scratch { exact, lossy, candidates, cursor, dating, kept } = scratch;
+        let Scratch { exact, lossy, candidates, cursor, dating, kept, places } = scratch;
+        places.iter_mut().for_each(Vec::clear);
         dating.begin(&self.filters, jails);
         let caches = kept.of(self.id, count);
-        let mut work = Work { scanner: self, block: block.bytes, exact, caches, dating, jails, clock };
+        let mut work =
+            Work { scanner: self, block: block.bytes, exact, caches, dating, jails, clock, places: places.as_mut() };
         work.lines(&plan, block.cut, candidates, cursor, lossy);
         dating.finish(block.bytes, exact, jails, clock);
         kept.tidy();
@@ -182,6 +185,7 @@ impl Work<'_, '_> {
             let cut = cut && next == block.len();
             let mut passed = hit >= newline && !always && !cut;
             if known && passed {
+                self.note(place, true);
                 start = next;
                 continue;
             }
@@ -196,6 +200,7 @@ impl Work<'_, '_> {
             if !known {
                 self.dating.look(line.map(|_| place), text, self.exact, self.jails, self.clock);
             }
+            self.note(place, line.is_some());
             let torn = !known && self.dating.is_torn();
             passed &= !torn;
             if !passed {
@@ -216,6 +221,15 @@ impl Work<'_, '_> {
         }
         for jail in &mut *self.jails {
             jail.tally.lines += count;
+        }
+    }
+
+    /// Tells where a line stands, to whom it may interest.
+    #[inline]
+    fn note(&mut self, line: (usize, usize), utf8: bool) {
+        if let Some(places) = &mut self.places {
+            let found = self.dating.here(0, 0).found;
+            places.push(Place { line, date: found.map_or((0, 0), |found| (found.start, found.end)), utf8 });
         }
     }
 

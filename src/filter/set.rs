@@ -12,6 +12,8 @@ use regex_syntax::hir::Hir;
 
 use super::approximate;
 
+mod lanes;
+
 /// Memory of the states of one automaton, per thread.
 const CACHE: usize = 3 << 20;
 
@@ -54,8 +56,13 @@ impl Automaton {
         Cache { cache: self.dfa.create_cache(), id: self.id, joined: Vec::new() }
     }
 
-    /// Whether the text that consists of these pieces may match.
+    /// Whether the text that consists of these pieces may match. Giving up is no answer, so it counts as one that may.
     pub fn may_match(&self, cache: &mut Cache, pieces: &[&[u8]]) -> bool {
+        self.decide(cache, pieces) != Some(false)
+    }
+
+    /// Whether the text that consists of these pieces matches; `None` if that takes more memory than there is.
+    pub fn decide(&self, cache: &mut Cache, pieces: &[&[u8]]) -> Option<bool> {
         debug_assert_eq!(self.id, cache.id, "the cache of another automaton");
         let text = match pieces {
             [text] => text,
@@ -66,8 +73,19 @@ impl Automaton {
                 &*cache.joined
             }
         };
-        // Giving up is no answer, so it counts as a match.
-        !matches!(self.dfa.try_search_fwd(&mut cache.cache, &Input::new(text).earliest(true)), Ok(None))
+        let found = self.dfa.try_search_fwd(&mut cache.cache, &Input::new(text).earliest(true));
+        found.ok().map(|found| found.is_some())
+    }
+
+    /// Decides many texts, in any order, each of two pieces and a final newline; several at a time, since
+    /// one alone mostly waits for memory.
+    pub fn decide_each<'t>(
+        &self,
+        cache: &mut Cache,
+        texts: impl IntoIterator<Item = [&'t [u8]; 2]>,
+        answer: impl FnMut(usize, Option<bool>),
+    ) {
+        lanes::run(self, cache, texts.into_iter(), answer);
     }
 }
 

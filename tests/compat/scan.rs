@@ -9,6 +9,7 @@ use sekimori::fail2ban::regex;
 use sekimori::filter::approximate::{self, Patterns};
 use sekimori::filter::exact::{Cache, Outcome, Program};
 use sekimori::filter::literals::{Around, Choices};
+use sekimori::filter::regular;
 use sekimori::filter::scan::{JailLog, Scanner, Scratch, Tally};
 use sekimori::filter::set::Automaton;
 use sekimori::filter::{Clock, Failure, record};
@@ -248,4 +249,58 @@ fn no_match_is_missed_by_what_passes_over_lines() {
     println!("{pairs} pairs, {matches} matches");
     assert!(missed.is_empty(), "{} of {matches} missed:\n{}", missed.len(), missed[..missed.len().min(20)].join("\n"));
     assert!(matches > 1_000, "only {matches} matches");
+}
+
+#[test]
+fn the_regular_part_of_a_pattern_accepts_what_the_pattern_does() {
+    let samples = samples();
+    let mut random = Random(13);
+    let all: Vec<&Vec<u8>> = samples.iter().flat_map(|sample| &sample.lines).collect();
+    let (mut accepted, mut complete, mut prefixes, mut wrong) = (0, 0, 0, Vec::new());
+    for sample in &samples {
+        let of_failures = sample.filter.failregex.iter().map(|one| (one, false));
+        for (one, is_prefix) in sample.filter.prefregex.iter().map(|one| (one, true)).chain(of_failures) {
+            let found = regular::pattern(&one.pattern);
+            complete += usize::from(found.complete);
+            prefixes += usize::from(found.complete && is_prefix);
+            let Some(automaton) = Automaton::new(&found.hir) else { continue };
+            let (mut states, mut cache) = (automaton.cache(), Cache::default());
+            let mut texts = Vec::new();
+            for _ in 0..60 * times() {
+                let line = if random.next(4) > 0 { random.pick(&sample.lines) } else { *random.pick(&all) };
+                let other = random.pick(&all);
+                let line = if random.next(2) == 0 { line.clone() } else { spoil(&mut random, line, other) };
+                // without what may be its date, more or less
+                let from = [0, 16, 20, 24, 25, 27][random.next(6)].min(line.len());
+                let mut text = String::from_utf8_lossy(&line[from..]).replace(|c: char| c == '\n' || !c.is_ascii(), "");
+                if is_prefix && random.next(3) == 0 {
+                    text.insert_str(0, "[]");
+                }
+                texts.push(text);
+            }
+            let mut answers = vec![None; texts.len()];
+            let pieces = texts.iter().enumerate().map(|(index, text)| {
+                let (before, after) = text.split_at(index % 5 % (text.len() + 1));
+                [before.as_bytes(), after.as_bytes()]
+            });
+            automaton.decide_each(&mut states, pieces, |index, answer| answers[index] = Some(answer));
+            for (text, answer) in texts.iter().zip(answers) {
+                let exact = one.search(&mut cache, &format!("{text}\n"));
+                let alone = automaton.decide(&mut states, &[text.as_bytes(), b"\n"]);
+                let says = match answer.expect("every text has an answer") {
+                    Some(_) if found.absent.iter().any(|string| text.contains(string)) => continue,
+                    Some(true) => exact == Outcome::Match,
+                    Some(false) => exact != Outcome::Match || !found.complete,
+                    None => true,
+                };
+                accepted += usize::from(answer == Some(Some(true)));
+                if !says || Some(alone) != answer {
+                    wrong.push(format!("{}: {text:?}: {answer:?}, alone {alone:?}, exactly {exact:?}", one.text));
+                }
+            }
+        }
+    }
+    println!("{accepted} accepted; {complete} patterns are regular, {prefixes} of them prefixes");
+    assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong[..wrong.len().min(20)].join("\n"));
+    assert!(accepted > 1_000 && complete > 300 && prefixes > 15, "{accepted}, {complete}, {prefixes}");
 }

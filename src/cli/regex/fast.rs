@@ -2,21 +2,16 @@
 //!
 //! Most lines match nothing. As soon as no more of their texts are wanted, [`Scanner`] passes
 //! over them; failures, pending ones and excused lines are all it tells, and with the number of
-//! lines that is the report. What a prefregex matches is counted beside it, by an automaton
-//! where that is exact.
+//! lines that is the report. What a prefregex matches is counted beside it.
 
 use std::sync::Arc;
 
-use crate::filter::exact::{Cache, Outcome};
-use crate::filter::record::{Regex, State, Watch};
+use super::prefix::Prefix;
+use crate::filter::exact::Cache;
+use crate::filter::record::{State, Watch};
 use crate::filter::scan::{JailLog, Scanner, Scratch, Tally};
-use crate::filter::set::{self, Automaton};
-use crate::filter::syntax::{Assertion, Greed, Node};
-use crate::filter::{Clock, Failure, approximate, record};
+use crate::filter::{Clock, Failure, record};
 use crate::line::Block;
-
-/// Longest counted repeat that the automaton takes as it is.
-const LONGEST_COUNT: u32 = 16;
 
 /// What became of a block.
 #[derive(Debug, Default)]
@@ -53,7 +48,9 @@ impl Fast {
         }
         let prefix = filter.prefregex.as_ref().filter(|_| count_prefix).map(Prefix::new);
         let scanner = Scanner::new(std::slice::from_ref(filter));
-        Some(Fast { filter: filter.clone(), scanner, scratch: Scratch::default(), prefix, kept: Vec::new() })
+        let mut scratch = Scratch::default();
+        scratch.places = prefix.is_some().then(Vec::new);
+        Some(Fast { filter: filter.clone(), scanner, scratch, prefix, kept: Vec::new() })
     }
 
     /// Judges whole lines.
@@ -67,14 +64,14 @@ impl Fast {
         clock: &Clock,
     ) -> Outcomes {
         let bytes = without_comments(bytes, &mut self.kept);
-        let prefix = match &mut self.prefix {
-            Some(prefix) => prefix.count(&self.filter, bytes, state, cache, clock),
-            None => 0,
-        };
         state.watch = Some(Box::default());
         let mut jail = JailLog { state, options, failures: Vec::new(), tally: Tally::default() };
         self.scanner.block(&mut self.scratch, &Block { bytes, cut }, std::slice::from_mut(&mut jail), clock);
         let (failures, lines) = (jail.failures, jail.tally.lines);
+        let prefix = match (&mut self.prefix, &self.filter.prefregex, &self.scratch.places) {
+            (Some(prefix), Some(regex), Some(places)) => prefix.count(regex, bytes, places, cache),
+            _ => 0,
+        };
         let watch = state.watch.take().map(|watch| *watch).unwrap_or_default();
         Outcomes { lines, failures, watch, prefix }
     }
@@ -100,67 +97,6 @@ fn without_comments<'a>(bytes: &'a [u8], kept: &'a mut Vec<u8>) -> &'a [u8] {
         kept.extend_from_slice(&bytes[start..end]);
     }
     kept
-}
-
-/// Counts the lines that a prefregex matches.
-#[derive(Debug)]
-struct Prefix {
-    automaton: Option<Automaton>,
-    states: Option<set::Cache>,
-    /// The automaton's yes is one, on ASCII lines.
-    exact: bool,
-    text: String,
-}
-
-impl Prefix {
-    fn new(regex: &Regex) -> Prefix {
-        let automaton = Automaton::new(&approximate::pattern(&regex.pattern));
-        let states = automaton.as_ref().map(Automaton::cache);
-        Prefix { automaton, states, exact: is_regular(&regex.pattern.root), text: String::new() }
-    }
-
-    fn count(&mut self, filter: &record::Filter, bytes: &[u8], state: &State, cache: &mut Cache, clock: &Clock) -> u64 {
-        let mut dates = state.dates().clone();
-        let mut matched = 0;
-        let Some(regex) = &filter.prefregex else { return 0 };
-        for line in super::input::lines(bytes) {
-            let line = String::from_utf8_lossy(line);
-            let found = filter.dates.find(&mut dates, cache, &line, clock.now);
-            let (start, end) = found.map_or((0, 0), |found| (found.start, found.end));
-            let (before, after) = (&line[..start], &line[end..]);
-            if let (Some(automaton), Some(states)) = (&self.automaton, &mut self.states) {
-                let pieces = [before.as_bytes(), after.as_bytes(), b"\n"];
-                let may = automaton.may_match(states, if start == 0 { &pieces[1..] } else { &pieces });
-                if !may || self.exact && line.is_ascii() {
-                    matched += u64::from(may);
-                    continue;
-                }
-            }
-            self.text.clear();
-            self.text.push_str(before);
-            self.text.push_str(after);
-            self.text.push('\n');
-            matched += u64::from(regex.search(cache, &self.text) == Outcome::Match);
-        }
-        matched
-    }
-}
-
-/// Whether the over-approximation of a pattern is the pattern itself, on ASCII.
-fn is_regular(node: &Node) -> bool {
-    match node {
-        Node::Empty | Node::Char(_) | Node::Class(_) => true,
-        Node::Concat(parts) | Node::Alternate(parts) => parts.iter().all(is_regular),
-        Node::Repeat { node, min, max, greed } => {
-            *greed != Greed::Possessive
-                && *min <= LONGEST_COUNT
-                && max.is_none_or(|max| max <= LONGEST_COUNT)
-                && is_regular(node)
-        }
-        Node::Capture { node, .. } => is_regular(node),
-        Node::Assert(assertion) => matches!(assertion, Assertion::Start | Assertion::End | Assertion::VeryEnd),
-        Node::Atomic(_) | Node::Look { .. } | Node::Backref { .. } | Node::Conditional { .. } => false,
-    }
 }
 
 #[cfg(test)]

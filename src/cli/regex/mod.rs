@@ -28,6 +28,7 @@ mod fast;
 mod input;
 mod json;
 mod options;
+mod prefix;
 mod report;
 mod result;
 mod rows;

@@ -20,6 +20,19 @@ pub struct Scratch {
     pub(super) cursor: Vec<usize>,
     pub(super) dating: Dating,
     pub(super) kept: Kept,
+    /// If it is there, it is filled with the lines of a block as the first jail sees them.
+    pub places: Option<Vec<Place>>,
+}
+
+/// A line in a block and its date; of a line that is not UTF-8 the date stands in the decoded text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Where it begins and ends, without its newline, in bytes of the block.
+    pub line: (usize, usize),
+    /// Where its date begins and ends, in bytes of the line; the same if it has none.
+    pub date: (usize, usize),
+    /// It is UTF-8.
+    pub utf8: bool,
 }
 
 /// The states of the automata of one filter.
