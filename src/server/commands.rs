@@ -153,16 +153,20 @@ impl Engine {
     }
 
     fn add_jail(&mut self, name: &str, backend: &str) -> Reply {
-        const BACKENDS: [&str; 5] = ["auto", "pyinotify", "gamin", "polling", "systemd"];
+        let known = match self.options.compat {
+            Compat::V1_0 => &["pyinotify", "gamin", "polling", "systemd"][..],
+            Compat::V1_1 => &["pyinotify", "polling", "systemd"],
+        };
         if self.jails.contains_key(name) {
             return Err(failure(FailureKind::DuplicateJail, name));
         }
         if name == "--all" {
-            return Err(failure(FailureKind::Value, "Jail name '--all' is reserved"));
+            return Err(failure(FailureKind::Exception, "Reserved name '--all'"));
         }
         let kind = backend.split('[').next().unwrap_or_default().trim().to_ascii_lowercase();
-        if !BACKENDS.contains(&kind.as_str()) {
-            let text = format!("Unknown backend {backend}. Must be among {BACKENDS:?} or 'auto'");
+        if kind != "auto" && kind != "gamin" && !known.contains(&kind.as_str()) {
+            let known = repr::repr(&Value::List(known.iter().map(|name| Value::from(*name)).collect()));
+            let text = format!("Unknown backend {backend}. Must be among {known} or 'auto'");
             return Err(failure(FailureKind::Value, text));
         }
         let key: Arc<str> = name.into();

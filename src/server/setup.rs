@@ -3,6 +3,7 @@
 //! These are the raw settings. What follows from them (a compiled filter, followed logs,
 //! running actions) is made in `engine` when the jail starts, and made anew when they change.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,7 +13,8 @@ use crate::address::{AddressSet, Id};
 use crate::config::{Filter, Increment, Limits, UseDns};
 use crate::control::{Failure, FailureKind, Reply, Value};
 use crate::fail2ban::arithmetic::Number;
-use crate::fail2ban::time;
+use crate::fail2ban::repr::repr;
+use crate::fail2ban::{date, time};
 
 /// A log of a jail.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,6 +89,41 @@ pub enum Effect {
     /// `idle` changed.
     Idle,
 }
+
+/// Seconds that a command of an action may take, unless `timeout` says otherwise.
+const TIMEOUT: i64 = 60;
+/// Commands that an action has, if only empty ones.
+const COMMANDS: [&str; 9] = [
+    "actionban",
+    "actioncheck",
+    "actionflush",
+    "actionreban",
+    "actionreload",
+    "actionrepair",
+    "actionstart",
+    "actionstop",
+    "actionunban",
+];
+/// Further names that programs find in the list of properties.
+const OTHER_PROPERTIES: [&str; 4] = ["ESCAPE_CRE", "ESCAPE_VN_CRE", "banEpoch", "timeout"];
+/// Names that programs find in the list of methods; commands are what they are there for.
+const METHODS: [&str; 15] = [
+    "ban",
+    "clearAllParams",
+    "consistencyCheck",
+    "escapeTag",
+    "executeCmd",
+    "flush",
+    "invalidateBanEpoch",
+    "prolong",
+    "reban",
+    "reload",
+    "replaceDynamicTags",
+    "replaceTag",
+    "start",
+    "stop",
+    "unban",
+];
 
 /// A value of the wrong form.
 fn bad(text: impl Into<String>) -> Failure {
@@ -199,7 +236,14 @@ impl Setup {
         let needed = || need().map(text);
         Ok(match option {
             "idle" => {
-                self.idle = truth(need()?);
+                self.idle = match needed()?.as_str() {
+                    "on" => true,
+                    "off" => false,
+                    _ => {
+                        let text = "Invalid idle option, must be 'on' or 'off'";
+                        return Err(Failure::new(FailureKind::Exception, text));
+                    }
+                };
                 (Value::Bool(self.idle), Effect::Idle)
             }
             "ignoreself" => {
@@ -285,6 +329,10 @@ impl Setup {
             }
             "logtimezone" => {
                 let text = needed()?;
+                if date::logtimezone(&text).is_err() {
+                    let text = repr(&Value::Text(text));
+                    return Err(bad(format!("Unknown or unsupported time zone: {text}")));
+                }
                 self.filter.logtimezone = (!text.is_empty()).then(|| text.clone());
                 (Value::Text(text), Effect::Filter)
             }
@@ -297,7 +345,12 @@ impl Setup {
                 (Value::Text(self.shown_encoding()), Effect::Filter)
             }
             "addlogpath" => {
-                let log = LogPath { path: needed()?.into(), tail: values.get(1).map(text).as_deref() == Some("tail") };
+                let tail = match values.get(1).map(text).as_deref() {
+                    None | Some("head") => false,
+                    Some("tail") => true,
+                    _ => return Err(bad("File option must be 'head' or 'tail'")),
+                };
+                let log = LogPath { path: needed()?.into(), tail };
                 let effect = if self.logs.iter().any(|known| known.path == log.path) {
                     Effect::None
                 } else {
@@ -360,6 +413,11 @@ impl Setup {
                         }
                         Value::Bool(true)
                     }
+                    [key, value] if key.as_text() == Some("timeout") => {
+                        let time = seconds(value)?;
+                        properties.set("timeout", text(value));
+                        number(time)
+                    }
                     [key, value] => {
                         properties.set(&text(key), text(value));
                         Value::Text(text(value))
@@ -372,7 +430,7 @@ impl Setup {
             _ => {
                 return Err(Failure::new(
                     FailureKind::Exception,
-                    "Invalid command (no set action or not yet implemented)",
+                    format!("Invalid command {} (no set action or not yet implemented)", repr(&option.into())),
                 ));
             }
         })
@@ -408,7 +466,8 @@ impl Setup {
             "multipliers" => kept(&increment.multipliers),
             "maxtime" => increment.maxtime.map_or(Value::None, number),
             "rndtime" => increment.rndtime.map_or(Value::None, number),
-            _ => return Err(invalid()),
+            // as of any that is not set
+            _ => Value::None,
         })
     }
 
@@ -450,26 +509,25 @@ impl Setup {
             "action" => {
                 let properties = action(words.get(1))?;
                 let name = words.get(2).map(text).unwrap_or_default();
-                let value = properties.get(&name);
-                Value::Text(
-                    value
-                        .ok_or_else(|| {
-                            Failure::new(
-                                FailureKind::Attribute,
-                                format!("'CommandAction' object has no attribute '{name}'"),
-                            )
-                        })?
-                        .to_owned(),
-                )
+                match properties.get(&name) {
+                    Some(time) if name == "timeout" => number(span(time)?),
+                    Some(value) => value.into(),
+                    None if name == "timeout" => Value::Int(TIMEOUT),
+                    None if COMMANDS.contains(&name.as_str()) => "".into(),
+                    None => {
+                        let text = format!("'CommandAction' object has no attribute '{name}'");
+                        return Err(Failure::new(FailureKind::Attribute, text));
+                    }
+                }
             }
             "actionproperties" => {
-                let mut names: Vec<String> = action(words.get(1))?.iter().map(|(name, _)| name.to_owned()).collect();
-                names.sort();
-                texts(&names)
+                let own = action(words.get(1))?.iter().map(|(name, _)| name);
+                let names: BTreeSet<&str> = own.chain(COMMANDS).chain(OTHER_PROPERTIES).collect();
+                Value::List(names.into_iter().map(Value::from).collect())
             }
             "actionmethods" => {
                 action(words.get(1))?;
-                texts(&["ban", "flush", "prolong", "reban", "start", "stop", "unban"].map(str::to_owned))
+                Value::List(METHODS.map(Value::from).to_vec())
             }
             _ if option.starts_with("bantime.") => self.get_increment(&option[8..])?,
             _ => {
@@ -500,7 +558,15 @@ impl Setup {
     fn shown_datepattern(&self) -> Value {
         Value::Tuple(match &self.filter.datepattern {
             None => vec![Value::None, "Default Detectors".into()],
-            Some(pattern) => vec![Value::Text(pattern.clone()), Value::Text(pattern.clone())],
+            Some(pattern) => {
+                // the year has no part in the name
+                let dates = date::compile(Some(pattern), &date::Options::server(2000));
+                let name = dates.ok().and_then(|dates| dates.names().next().map(str::to_owned));
+                if matches!(pattern.as_str(), "{DEFAULT}" | "{^LN-BEG}") {
+                    return Value::Tuple(vec![Value::None, "Default Detectors".into()]);
+                }
+                vec![Value::Text(pattern.clone()), Value::Text(name.unwrap_or_else(|| pattern.clone()))]
+            }
         })
     }
 }
