@@ -82,6 +82,8 @@ pub fn foreground(options: &Options) -> Result<(), String> {
             directory,
             compat: options.compat.unwrap_or(settings.compat),
             native_actions: settings.native_actions,
+            undecided: settings.undecided,
+            undecided_of: settings.undecided_of.clone(),
             dry_run: options.dry_run,
             reading: request.options(&settings),
         },

@@ -1,5 +1,6 @@
 //! `sekimori.toml`: what Fail2Ban has no word for.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -68,6 +69,20 @@ pub enum Backend {
     Memory,
 }
 
+/// What is done about a line that no filter could decide: it was cut, or a pattern took too many
+/// steps. It is counted and shown by `status` in any case.
+///
+/// To count it as a failure is not among these: a pattern that did not come to its end says nothing
+/// about who is meant, and any address found in the text without it may be the attacker's choice.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Undecided {
+    /// The log tells of the first one.
+    #[default]
+    Count,
+    /// The log shows how each one begins, up to a number each minute.
+    Log,
+}
+
 /// The settings.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
@@ -77,11 +92,21 @@ pub struct Settings {
     pub native_actions: bool,
     /// Key `firewall.backend`.
     pub backend: Backend,
+    /// Key `undecided`.
+    pub undecided: Undecided,
+    /// Keys `jail.NAME.undecided`, by name of the jail.
+    pub undecided_of: BTreeMap<String, Undecided>,
 }
 
 impl Default for Settings {
     fn default() -> Settings {
-        Settings { compat: Compat::default(), native_actions: true, backend: Backend::default() }
+        Settings {
+            compat: Compat::default(),
+            native_actions: true,
+            backend: Backend::default(),
+            undecided: Undecided::default(),
+            undecided_of: BTreeMap::new(),
+        }
     }
 }
 
@@ -141,11 +166,7 @@ pub fn parse(text: &str, path: &Path) -> (Settings, Vec<Problem>) {
                 _ => reader.problem(value.span(), "this is no truth value".to_owned(), "write true or false"),
             },
             "firewall" => {
-                let DeValue::Table(firewall) = value.get_ref() else {
-                    reader.problem(value.span(), "`firewall` is a table".to_owned(), "write [firewall]");
-                    continue;
-                };
-                for (key, value) in firewall {
+                for (key, value) in reader.table(value, "write [firewall]") {
                     if key.get_ref() != "backend" {
                         reader.unknown(key, "[firewall] has the key `backend`");
                         continue;
@@ -161,11 +182,30 @@ pub fn parse(text: &str, path: &Path) -> (Settings, Vec<Problem>) {
                     settings.backend = backend.unwrap_or(settings.backend);
                 }
             }
-            _ => reader.unknown(key, "the keys are `compat`, `native_actions` and `firewall.backend`"),
+            "undecided" => settings.undecided = reader.undecided(value).unwrap_or(settings.undecided),
+            "jail" => {
+                for (name, value) in reader.table(value, "write [jail.NAME]") {
+                    for (key, value) in reader.table(value, "write [jail.NAME]") {
+                        if key.get_ref() != "undecided" {
+                            reader.unknown(key, "[jail.NAME] has the key `undecided`");
+                        } else if let Some(undecided) = reader.undecided(value) {
+                            settings.undecided_of.insert(name.get_ref().to_string(), undecided);
+                        }
+                    }
+                }
+            }
+            _ => {
+                let keys = "the keys are `compat`, `native_actions`, `undecided`, `firewall.backend` and \
+                            `jail.NAME.undecided`";
+                reader.unknown(key, keys);
+            }
         }
     }
     (settings, reader.problems)
 }
+
+/// A key and its value.
+type Entry<'v, 'i> = (&'v toml::Spanned<std::borrow::Cow<'i, str>>, &'v toml::Spanned<DeValue<'i>>);
 
 struct Reader<'a> {
     text: &'a str,
@@ -186,6 +226,23 @@ impl Reader<'_> {
 
     fn unknown(&mut self, key: &toml::Spanned<std::borrow::Cow<'_, str>>, help: &str) {
         self.problem(key.span(), format!("unknown key `{}`", key.get_ref()), help);
+    }
+
+    /// The keys of a table; none if it is something else, which is a problem.
+    fn table<'v, 'i>(&mut self, value: &'v toml::Spanned<DeValue<'i>>, help: &str) -> Vec<Entry<'v, 'i>> {
+        if let DeValue::Table(table) = value.get_ref() {
+            return table.iter().collect();
+        }
+        self.problem(value.span(), "this is no table".to_owned(), help);
+        Vec::new()
+    }
+
+    fn undecided(&mut self, value: &toml::Spanned<DeValue<'_>>) -> Option<Undecided> {
+        self.word(value, "write \"count\" or \"log\"", |word| match word {
+            "count" => Some(Undecided::Count),
+            "log" => Some(Undecided::Log),
+            _ => None,
+        })
     }
 
     fn word<T>(
@@ -213,7 +270,7 @@ mod tests {
     fn settings_are_read_and_every_unknown_key_is_named_with_its_place() {
         let text = "compat = \"1.1\"\nnative_actions = false\nnativ = 1\n[firewall]\nbackend = \"pf\"\n  speed = 3\n";
         let (settings, problems) = parse(text, Path::new("s.toml"));
-        assert_eq!(settings, Settings { compat: Compat::V1_1, native_actions: false, backend: Backend::Auto });
+        assert_eq!(settings, Settings { compat: Compat::V1_1, native_actions: false, ..Settings::default() });
         let mut places: Vec<_> = problems.iter().map(|p| (p.span.line, p.span.column, p.text.as_str())).collect();
         places.sort_unstable();
         assert_eq!(
@@ -223,5 +280,23 @@ mod tests {
         assert_eq!(parse("[firewall]\nbackend = \"memory\"", Path::new("x")).0.backend, Backend::Memory);
         let (_, problems) = parse("compat = \n", Path::new("x"));
         assert_eq!(problems[0].span.line, 1);
+    }
+
+    #[test]
+    fn undecided_lines_have_a_setting_for_all_jails_and_one_for_each() {
+        let text =
+            "undecided = \"log\"\n[jail.web]\nundecided = \"count\"\n[jail.\"a b\"]\nundecided = \"ban\"\nx = 1\n";
+        let (settings, problems) = parse(text, Path::new("s.toml"));
+        assert_eq!(settings.undecided, Undecided::Log);
+        assert_eq!(settings.undecided_of, [("web".to_owned(), Undecided::Count)].into());
+        let mut places: Vec<_> = problems.iter().map(|p| (p.span.line, p.span.column, p.help.as_str())).collect();
+        places.sort_unstable();
+        assert_eq!(places, [(5, 13, "write \"count\" or \"log\""), (6, 1, "[jail.NAME] has the key `undecided`")]);
+        let (_, problems) = parse("jail = 1\n[firewall.x]\n", Path::new("s.toml"));
+        assert_eq!(
+            (problems[0].text.as_str(), problems[0].help.as_str()),
+            ("unknown key `x`", "[firewall] has the key `backend`")
+        );
+        assert_eq!((problems[1].text.as_str(), problems[1].help.as_str()), ("this is no table", "write [jail.NAME]"));
     }
 }

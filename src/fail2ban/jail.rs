@@ -22,7 +22,7 @@ enum Kind {
 }
 
 /// The options of a jail in the order they are read and sent, before those of the filter.
-const OPTIONS: [(&str, Kind); 25] = [
+const OPTIONS: [(&str, Kind); 24] = [
     ("enabled", Kind::Bool),
     ("backend", Kind::Text),
     ("maxretry", Kind::Int),
@@ -47,12 +47,10 @@ const OPTIONS: [(&str, Kind); 25] = [
     ("skip_if_nologs", Kind::Bool),
     ("systemd_if_nologs", Kind::Bool),
     ("action", Kind::Text),
-    ("unresolved", Kind::Text),
 ];
 
 /// Options that steer the reading and are not sent.
-const NOT_SENT: [&str; 7] =
-    ["enabled", "backend", "filter", "action", "skip_if_nologs", "systemd_if_nologs", "unresolved"];
+const NOT_SENT: [&str; 6] = ["enabled", "backend", "filter", "action", "skip_if_nologs", "systemd_if_nologs"];
 
 /// A jail that is enabled.
 #[derive(Clone, Debug, Default)]

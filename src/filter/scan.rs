@@ -58,8 +58,12 @@ pub struct JailLog<'a> {
     pub tally: Tally,
 }
 
+/// Most undecided lines of a block of which the beginning is kept, and how much of each, in bytes.
+const SAMPLES: usize = 10;
+const SAMPLE: usize = 300;
+
 /// Lines that were judged in one way or another.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     /// All lines.
     pub lines: u64,
@@ -76,6 +80,8 @@ pub struct Tally {
     pub old: u64,
     /// Lines that an ignoreregex excused.
     pub ignored: u64,
+    /// How the first of the undecided lines (`cut`, `steps`) begin.
+    pub samples: Vec<Box<str>>,
 }
 
 impl Tally {
@@ -278,6 +284,10 @@ impl Work<'_, '_> {
         tally.old += u64::from(verdict.old);
         tally.ignored += u64::from(verdict.ignored.is_some());
         tally.cut += u64::from(verdict.unresolved == Some(Unresolved::Cut));
+        if verdict.unresolved.is_some() && tally.samples.len() < SAMPLES {
+            let end = (0..=SAMPLE.min(line.text.len())).rev().find(|at| line.text.is_char_boundary(*at));
+            tally.samples.push(line.text[..end.unwrap_or(0)].into());
+        }
     }
 }
 

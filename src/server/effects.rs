@@ -233,24 +233,17 @@ impl Engine {
 
     /// Counts lines that could not be decided, and tells of odd ones.
     pub(super) fn tally(&mut self, name: &Arc<str>, path: &Path, tally: &Tally) {
-        let unresolved = tally.cut + tally.steps;
+        let undecided = tally.cut + tally.steps;
         let odd = tally.old + tally.replaced;
-        let Some(jail) = self.jails.get_mut(name).filter(|_| unresolved + odd > 0) else { return };
-        jail.unresolved += unresolved;
+        let Some(jail) = self.jails.get_mut(name).filter(|_| undecided + odd > 0) else { return };
         let path = shown(&path.to_string_lossy());
-        if unresolved > 0 && !std::mem::replace(&mut jail.told_unresolved, true) {
-            let why = if tally.cut > 0 {
-                format!("it is longer than {} bytes and its beginning does not match", crate::line::MAX_LINE)
-            } else {
-                "a pattern with back-references needs too many steps for it".to_owned()
-            };
-            let text = format!(
-                "[{name}] A line of {path} could not be decided: {why}. Such lines count as no failure; \
-                 the status of the jail tells how many there were"
-            );
-            self.effects.line(Level::WARNING, "filter", text);
-        }
         let now = super::clock().now;
+        if undecided > 0 {
+            let policy = self.options.undecided_of.get(&**name).copied().unwrap_or(self.options.undecided);
+            for text in jail.undecided.add(tally, policy, now) {
+                self.effects.line(Level::WARNING, "filter", format!("[{name}] {path}: {text}"));
+            }
+        }
         if odd > 0 && jail.told_odd.is_none_or(|told| !(0.0..TELL_ODD).contains(&(now - told))) {
             jail.told_odd = Some(now);
             let findtime = span(jail.counts.limits().findtime);

@@ -6,7 +6,7 @@
 //! log positions, counters and bans together, so that after a crash the log is read again from
 //! exactly there; then log lines, commands of actions, and answers to whoever asked.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 use crate::action;
 use crate::action::queue::Queue;
 use crate::address::AddressSet;
-use crate::config::settings::Compat;
+use crate::config::settings::{Compat, Undecided};
 use crate::control::Reply;
 use crate::firewall::{Change, Firewall};
 use crate::source::{Note, Position};
@@ -98,6 +98,10 @@ pub struct Options {
     pub compat: Compat,
     /// Whether stock firewall actions are done without their commands.
     pub native_actions: bool,
+    /// What is done about lines that could not be decided, by jail; else `undecided`.
+    pub undecided_of: BTreeMap<String, Undecided>,
+    /// What is done about them in all other jails.
+    pub undecided: Undecided,
     /// Only say what would be done: no command is run, nothing is stored.
     pub dry_run: bool,
     /// How the configuration is read again.

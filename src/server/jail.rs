@@ -30,6 +30,7 @@ use super::logs;
 use super::native::Mentions;
 use super::questions::Policy;
 use super::setup::{LogPath, Setup};
+use super::undecided::Undecided;
 
 /// What becomes of the bans of a jail that goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,8 +70,7 @@ pub struct Jail {
     /// How far each log was read.
     pub(super) positions: HashMap<Arc<Path>, Position>,
     /// Lines that could not be decided.
-    pub(super) unresolved: u64,
-    pub(super) told_unresolved: bool,
+    pub(super) undecided: Undecided,
     /// When odd times were last told of.
     pub(super) told_odd: Option<Time>,
 }
@@ -89,8 +89,7 @@ impl Jail {
             acts: IndexMap::new(),
             queue: None,
             positions: HashMap::new(),
-            unresolved: 0,
-            told_unresolved: false,
+            undecided: Undecided::default(),
             told_odd: None,
         }
     }

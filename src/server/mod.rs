@@ -23,6 +23,7 @@ pub mod random;
 pub mod run;
 pub mod setup;
 pub mod socket;
+mod undecided;
 
 use crate::filter::Clock;
 use crate::time::Time;

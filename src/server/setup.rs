@@ -142,7 +142,7 @@ pub fn text(value: &Value) -> String {
         Value::Float(number) => number.to_string(),
         Value::Bool(truth) => if *truth { "True" } else { "False" }.to_owned(),
         Value::None => "None".to_owned(),
-        other => crate::fail2ban::repr::repr(other),
+        other => repr(other),
     }
 }
 

@@ -28,7 +28,7 @@ fn all_errors_are_reported_at_once_with_place_line_and_advice() {
              filter = shop-login\nbackend = poling\nbantime.formula = __import__('os')\nmaxretry = many\n",
         ),
         ("filter.d/shop-login.conf", "[Definition]\nfailregex = ^no <HOST>$\n"),
-        ("sekimori.toml", "compat = \"2\"\nnativ_actions = true\n"),
+        ("sekimori.toml", "compat = \"2\"\nnativ_actions = true\n[jail.a]\nundecided = \"ban\"\n"),
     ]);
     assert_eq!(code, Some(255));
     assert_eq!(stdout, "");
@@ -45,6 +45,7 @@ fn all_errors_are_reported_at_once_with_place_line_and_advice() {
         "error: jail `d`: `many` is no whole number; maxretry has its default\n  --> DIR/jail.conf:23:12\n",
         "error: this value is not known\n --> DIR/sekimori.toml:1:10\n",
         "error: unknown key `nativ_actions`\n --> DIR/sekimori.toml:2:1\n",
+        "error: this value is not known\n --> DIR/sekimori.toml:4:13\n  |\n4 | undecided = \"ban\"\n  |             ^^^^^\n  = help: write \"count\" or \"log\"\n",
         "ERROR: test configuration failed\n",
     ] {
         assert!(stderr.contains(expected), "missing:\n{expected}\nin:\n{stderr}");

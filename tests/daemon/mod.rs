@@ -9,6 +9,7 @@ mod reload;
 mod restart;
 mod signals;
 mod sources;
+mod undecided;
 
 use std::time::Duration;
 

@@ -67,8 +67,9 @@ impl Engine {
         } else {
             filter.push(pair("File list", list(jail.files())));
         }
-        if jail.unresolved > 0 {
-            filter.push(pair("Undecided lines", Value::Int(i64::try_from(jail.unresolved).unwrap_or(i64::MAX))));
+        if jail.undecided.total() > 0 {
+            let total = i64::try_from(jail.undecided.total()).unwrap_or(i64::MAX);
+            filter.push(pair("Undecided lines", Value::Int(total)));
         }
         let bans = jail.counts.bans();
         let mut actions = vec![
