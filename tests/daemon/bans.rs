@@ -73,6 +73,32 @@ fn who_comes_again_is_banned_longer() {
 }
 
 #[test]
+fn an_action_is_told_the_grown_length_of_a_ban_at_once() {
+    let home = Home::new().without_kernel();
+    let noted = home.path("noted").display().to_string();
+    home.put(
+        "action.d/noted.conf",
+        &format!(
+            "[Definition]\nactionban = echo ban <bantime> <bancount> >> {noted}\n\
+             actionprolong = echo prolong <bantime> >> {noted}\nactionunban = echo unban >> {noted}\n"
+        ),
+    );
+    home.jail(
+        "door",
+        "logpath = LOG\nmaxretry = 1\nbantime = 10m\nbantime.increment = true\nbantime.rndtime = 0\naction = noted\n",
+    );
+    let home = home.start().stop();
+    home.change("INSERT INTO bips(ip, jail, timeofban, bantime, bancount) VALUES('192.0.2.7', 'door', 1000, 600, 1)");
+    let daemon = home.start();
+    daemon.fail("192.0.2.7", 1);
+    daemon.wait_for("[door] Ban 192.0.2.7");
+    assert_eq!(daemon.tell(&["set", "door", "unbanip", "192.0.2.7"]), "1");
+    let noted = || fs::read_to_string(&noted).unwrap_or_default();
+    wait_for("the action", Duration::from_secs(10), || noted().ends_with("unban\n"));
+    assert_eq!(noted(), "ban 1200 2\nunban\n");
+}
+
+#[test]
 fn networks_and_texts_are_banned_and_unbanned_by_hand() {
     let net = in_namespaces!();
     let _listener = net.server().listen(SERVER, 22);

@@ -11,10 +11,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::harness::daemon::{Home, failure, stamp};
+use crate::harness::net::wait_for;
 use crate::harness::random::Random;
+use crate::in_namespaces;
 
-/// How often the daemon is killed.
-const KILLS: usize = 50;
 /// Addresses that fail side by side.
 const ACTIVE: usize = 30;
 /// The jail `door` bans at that many failures, `gate` at [`GATE`].
@@ -52,7 +52,7 @@ impl Writer {
                 // two to four failures, and of half of the addresses exactly as many as make a ban
                 let failures = [DOOR, DOOR, DOOR, 2, 3, 4][self.random.below(6) as usize];
                 self.active.push((
-                    Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, (self.last >> 16) as u16, self.last as u16).to_string(),
+                    Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, (self.last >> 16) as u16, self.last as u16).to_string(),
                     failures,
                 ));
             }
@@ -119,8 +119,24 @@ fn rows(home: &Home, query: &str) -> Vec<(String, u32)> {
 
 #[test]
 fn fifty_kills_under_load_lose_and_double_nothing() {
+    nothing_is_lost_nor_doubled(Home::new().without_kernel(), 50, true);
+}
+
+#[test]
+fn ten_kills_with_bans_in_the_kernel_lose_and_double_nothing() {
+    let _net = in_namespaces!();
+    nothing_is_lost_nor_doubled(Home::new(), 10, false);
+}
+
+/// Bans of a jail that the kernel has.
+fn in_kernel() -> usize {
+    let output = std::process::Command::new("nft").args(["list", "ruleset"]).output().unwrap();
+    String::from_utf8_lossy(&output.stdout).matches("2001:db8:").count()
+}
+
+/// Kills a daemon so many times while others write to its log.
+fn nothing_is_lost_nor_doubled(mut home: Home, kills: usize, without_kernel: bool) {
     let mut random = Random::seeded();
-    let mut home = Home::new().without_kernel();
     let options = "logpath = LOG\nfindtime = 1h\nbantime = 1h\naction = nftables-native[port=22]\nfilter = door\n";
     home.jail("door", &format!("{options}maxretry = {DOOR}\n"));
     // its bans look into the history, which is no reason to store half of a batch
@@ -134,7 +150,7 @@ fn fifty_kills_under_load_lose_and_double_nothing() {
                 writer.burst();
             }
         });
-        for _ in 0..KILLS {
+        for _ in 0..kills {
             let daemon = home.spawn();
             std::thread::sleep(Duration::from_millis(random.below(500)));
             home = daemon.kill();
@@ -157,6 +173,11 @@ fn fifty_kills_under_load_lose_and_double_nothing() {
     writer.written.insert("2001:db8:ffff::1".to_owned(), DOOR);
     daemon.wait_for("[door] Ban 2001:db8:ffff::1");
     daemon.wait_for("[gate] Ban 2001:db8:ffff::1");
+    if !without_kernel {
+        let banned: usize =
+            ["door", "gate"].iter().map(|jail| daemon.tell(&["get", jail, "banip"]).split_whitespace().count()).sum();
+        wait_for("all bans are in the kernel", Duration::from_secs(20), || in_kernel() == banned);
+    }
     home = daemon.stop();
 
     let log = home.log();

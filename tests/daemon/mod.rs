@@ -14,7 +14,7 @@ mod undecided;
 use std::time::Duration;
 
 use crate::harness::daemon::{Daemon, Home};
-use crate::harness::net::{ATTACKER, SERVER, wait_for};
+use crate::harness::net::{ATTACKER, ATTACKER6, SERVER, SERVER6, wait_for};
 use crate::in_namespaces;
 
 /// With a jail `door` for port 22 that bans in the kernel.
@@ -38,6 +38,24 @@ fn five_failed_logins_close_the_port_until_the_ban_ends() {
     assert!(!net.attacker().reaches(22), "the ban is in force");
     daemon.wait_for(&format!("NOTICE  [door] Unban {ATTACKER}"));
     wait_for("let in again", Duration::from_secs(5), || net.attacker().reaches(22));
+}
+
+#[test]
+fn an_ipv6_attacker_is_shut_out_and_let_in_again() {
+    let net = in_namespaces!();
+    let _listener = net.server().listen(SERVER6, 22);
+    let _other = net.server().listen(SERVER, 22);
+    let reaches = || net.attacker().connects(ATTACKER6, 22, Duration::from_millis(300)).is_ok();
+    let daemon = start("maxretry = 2\nbantime = 10m\n");
+    wait_for("the neighbour is known", Duration::from_secs(5), reaches);
+    daemon.fail("2001:0DB8:0:0::2", 2);
+    daemon.wait_for(&format!("NOTICE  [door] Ban {ATTACKER6}"));
+    assert!(!reaches());
+    assert!(net.attacker().reaches(22), "the other family is not concerned");
+    let neighbour = net.attacker().connects("2001:db8::3", 22, Duration::from_secs(2));
+    assert!(neighbour.is_ok(), "nor is the next address");
+    assert_eq!(daemon.tell(&["set", "door", "unbanip", ATTACKER6]), "1");
+    wait_for("let in again", Duration::from_secs(5), reaches);
 }
 
 #[test]

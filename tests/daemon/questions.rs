@@ -53,6 +53,19 @@ fn a_question_without_an_answer_holds_up_neither_other_jails_nor_the_end() {
 }
 
 #[test]
+fn up_to_four_commands_of_a_jail_are_asked_side_by_side() {
+    let home = Home::new().without_kernel();
+    // each one ends when four of them have begun; one after the other they would wait for ever
+    let command = "mkdir DIR/run-<ip>; while [ $(ls -d DIR/run-* | wc -l) -lt 4 ]; do sleep 0.05; done; exit 1";
+    home.jail("asked", &format!("logpath = LOG\nmaxretry = 1\nignorecommand = {command}\n"));
+    let daemon = home.start();
+    for number in 1..=4 {
+        daemon.fail(&format!("198.51.100.{number}"), 1);
+    }
+    daemon.wait_for_times("NOTICE  [asked] Ban 198.51.100.", 4);
+}
+
+#[test]
 fn what_is_being_asked_about_at_the_end_still_counts() {
     let home = Home::new().without_kernel();
     home.jail("asked", "logpath = LOG\nmaxretry = 1\nignorecommand = touch DIR/asked; sleep 0.3; exit 1\n");

@@ -12,13 +12,9 @@ fn undecided_lines_are_counted_told_of_once_and_shown_where_that_is_asked_for() 
     let home = Home::new().without_kernel();
     home.jail("quiet", "logpath = LOG\nmaxretry = 1\n");
     home.jail("loud", "logpath = LOG\nmaxretry = 1\n");
-    home.jail("hard", "logpath = LOG\nmaxretry = 1\nfilter = hard\n");
-    // `(a|aa)+` has exponentially many ways, and the back-reference forbids to remember them
-    home.put("filter.d/hard.conf", "[Definition]\nfailregex = ^ \\S+ hard: (a|aa)+(a|aa)+(a|aa)+\\1b <HOST>$\n");
-    home.put("sekimori.toml", "[jail.loud]\nundecided = \"log\"\n[jail.hard]\nundecided = \"log\"\n");
+    home.put("sekimori.toml", "[jail.loud]\nundecided = \"log\"\n");
     let daemon = home.start();
     daemon.write(&[too_long("first \u{1b}[2J"), too_long("second")]);
-    daemon.write(&[format!("hard: {}cb 192.0.2.9", "a".repeat(8000))]);
     daemon.fail("192.0.2.7", 1);
     daemon.wait_for("[loud] Ban 192.0.2.7");
     daemon.wait_for("[quiet] Ban 192.0.2.7");
@@ -34,12 +30,11 @@ fn undecided_lines_are_counted_told_of_once_and_shown_where_that_is_asked_for() 
             daemon.log()
         );
     }
-    assert!(daemon.tell(&["status", "hard"]).contains("Undecided lines:\t3"), "{}", daemon.log());
     let log = daemon.log();
     let shown = |jail: &str| {
         log.lines().filter(|line| line.contains(&format!("[{jail}] ")) && line.contains("it begins with")).count()
     };
-    assert_eq!((shown("quiet"), shown("loud"), shown("hard")), (0, 2, 3), "{log}");
+    assert_eq!((shown("quiet"), shown("loud")), (0, 2), "{log}");
     assert!(log.lines().all(|line| line.len() < 1000) && !log.contains('\u{1b}'), "{log}");
     assert!(!log.contains("192.0.2.9`") && !log.contains("Found 192.0.2.9"), "{log}");
 }
