@@ -51,6 +51,18 @@ impl Day {
     }
 }
 
+impl Day {
+    /// Whether two dates in this form are the same to the second; a fraction does not count.
+    #[inline]
+    pub fn is_same_second(&self, one: &str, other: &str) -> bool {
+        let (one, other) = (one.as_bytes(), other.as_bytes());
+        match (one.split_at_checked(self.clock + 8), other.split_at_checked(self.clock + 8)) {
+            (Some((one, rest)), Some((other, known_rest))) => one == other && same_zone(rest, known_rest),
+            _ => false,
+        }
+    }
+}
+
 /// Whether two texts after the time of day differ in the digits of the fraction at most.
 #[inline]
 fn same_zone(one: &[u8], other: &[u8]) -> bool {

@@ -2,6 +2,7 @@
 
 use super::class::{ANY, Set};
 use super::code::{Anchor, Aside, Code, Condition, Op, Run, Shape, Way};
+use super::decide::decided;
 use crate::filter::syntax::{Assertion, Class, Greed, Node, Pattern, Side};
 
 /// Conditions (groups asked for, loops that may turn without consuming) at one choice that the
@@ -33,17 +34,18 @@ impl Code {
             memos: 0,
             first: ANY,
         };
+        let root = decided(pattern);
         let shape = Shape {
-            anchor: anchor(&pattern.root),
+            anchor: anchor(&root),
             registers: 0,
             backrefs: false,
             captures_aside: false,
             too_conditional: false,
         };
         let mut groups = Vec::new();
-        asked_groups(&pattern.root, &mut groups);
+        asked_groups(&root, &mut groups);
         let mut compiler = Compiler { code, shape, base: (pattern.groups + 1) * 2, groups, around: Vec::new() };
-        compiler.node(&pattern.root);
+        compiler.node(&root);
         compiler.code.ops.push(Op::Match);
         let Compiler { mut code, shape, .. } = compiler;
         code.finish();
@@ -290,7 +292,7 @@ impl Compiler {
     }
 }
 
-fn children(node: &Node) -> Vec<&Node> {
+pub(super) fn children(node: &Node) -> Vec<&Node> {
     match node {
         Node::Empty | Node::Char(_) | Node::Class(_) | Node::Assert(_) | Node::Backref { .. } => Vec::new(),
         Node::Concat(parts) | Node::Alternate(parts) => parts.iter().collect(),

@@ -13,6 +13,7 @@
 mod class;
 mod code;
 mod compile;
+mod decide;
 mod next;
 mod search;
 mod strict;

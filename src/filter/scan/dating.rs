@@ -280,10 +280,10 @@ impl Dating {
         let group = &mut self.groups[self.group_of[jail]];
         let date = &text[found.start..found.end];
         // On a track the text says all; elsewhere there may be more to it.
-        let on_track = group.track.is_some_and(|(track, _)| self.tracks[track].cut.is_some());
+        let track = group.track.map(|(track, _)| &self.tracks[track]).filter(|track| track.cut.is_some());
+        let on_track = track.is_some();
         if let Some((known, time)) = &group.value
-            && on_track
-            && known == date
+            && track.is_some_and(|track| track.day.is_same_second(known, date))
         {
             return *time;
         }
