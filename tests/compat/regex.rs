@@ -85,6 +85,31 @@ fn random_patterns_match_as_in_python_on_long_texts() {
 }
 
 #[test]
+fn conditionals_on_groups_that_are_captured_before_match_as_in_python() {
+    let (mut python, mut tally) = (Python::new(2.0), Tally::default());
+    let mut random = Random(11);
+    let shapes = [
+        "(A)?B(?(1)C|D)E",
+        "(A)??B(?(1)C|D)",
+        "(?:(A)|B)C(?(1)D|E)$",
+        "^((A)|B)C(?(2)D|E)",
+        "^(A)?((B)|(?(1)C|D))E(?(3)A|B)$",
+        "(?:(A)|B)+C(?(1)D|E)",
+        "(A)?(?:B(?(1)C|D)|E)+(?(1)D)",
+    ];
+    for _ in 0..if long() { 20_000 } else { 1_000 } {
+        let mut pattern = (*random.pick(&shapes)).to_owned();
+        for letter in ["A", "B", "C", "D", "E"] {
+            pattern = pattern.replace(letter, &format!("(?:{})", random_pattern(&mut random, 0, &mut 0)));
+        }
+        let texts: Vec<String> = (0..20).map(|_| random_text(&mut random)).collect();
+        tally.compare(&mut python, &pattern, false, &texts);
+    }
+    tally.check();
+    assert!(tally.pairs > 10_000, "only {} pairs were compared", tally.pairs);
+}
+
+#[test]
 fn what_python_refuses_is_refused() {
     let (mut python, mut tally) = (Python::new(2.0), Tally::default());
     let texts = ["a b".to_owned(), "x{".to_owned(), "abd".to_owned(), String::new()];

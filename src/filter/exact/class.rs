@@ -58,7 +58,8 @@ enum Stop {
 #[derive(Clone, Debug)]
 pub(super) struct Set {
     source: Class,
-    ascii: [u64; 2],
+    /// The bytes below 128 that are in it.
+    ascii: [bool; 256],
     beyond: Beyond,
     stop: Stop,
     /// First bytes of its characters.
@@ -84,8 +85,11 @@ fn first_byte(c: char) -> u8 {
 
 impl Set {
     pub(super) fn new(source: &Class) -> Set {
-        let ascii = [source.ascii as u64, (source.ascii >> 64) as u64];
-        let mut first = [ascii[0], ascii[1], 0, 0, 0];
+        let mut first = [source.ascii as u64, (source.ascii >> 64) as u64, 0, 0, 0];
+        let mut ascii = [false; 256];
+        for (byte, inside) in ascii.iter_mut().enumerate().take(128) {
+            *inside = source.ascii >> byte & 1 == 1;
+        }
         for &(low, high) in source.other.iter() {
             for byte in first_byte(low)..=first_byte(high) {
                 insert(&mut first, byte.into());
@@ -157,10 +161,10 @@ impl Set {
     #[inline(always)]
     pub(super) fn step(&self, text: &str, at: usize) -> Option<usize> {
         let byte = *text.as_bytes().get(at)?;
-        if byte < 128 {
-            return (self.ascii[usize::from(byte >> 6)] >> (byte & 63) & 1 == 1).then_some(at + 1);
+        if self.ascii[usize::from(byte)] {
+            return Some(at + 1);
         }
-        self.step_beyond(text, at)
+        if byte < 128 { None } else { self.step_beyond(text, at) }
     }
 
     /// The place behind all characters of the set that follow each other from `at`.
@@ -179,13 +183,12 @@ impl Set {
         let rest = &bytes[at..limit.max(at)];
         let found = match self.stop {
             Stop::Many => loop {
-                while end < limit
-                    && bytes[end] < 128
-                    && self.ascii[usize::from(bytes[end] >> 6)] >> (bytes[end] & 63) & 1 == 1
-                {
-                    end += 1;
+                let Some(rest) = bytes.get(end..limit) else { return end };
+                match rest.iter().position(|&byte| !self.ascii[usize::from(byte)]) {
+                    None => return limit,
+                    Some(length) => end += length,
                 }
-                if end >= limit || bytes[end] < 128 {
+                if bytes[end] < 128 {
                     return end;
                 }
                 match self.step_beyond(text, end) {

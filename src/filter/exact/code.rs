@@ -100,6 +100,22 @@ pub(super) enum Op {
     Match,
 }
 
+/// For each choice of the fast form and kind of next byte where to go on; a choice that leads to
+/// another is passed over.
+#[derive(Clone, Debug)]
+pub(super) struct Ways {
+    pub(super) table: Vec<u16>,
+    /// The kind of each byte, and of the end: for all choices those of one kind are the same.
+    pub(super) kinds: Box<[u8; 257]>,
+    /// How many kinds there are.
+    pub(super) width: usize,
+}
+
+/// In [`Ways`]: no way is possible.
+pub(super) const NO_WAY: u16 = u16::MAX;
+/// In [`Ways`]: both ways are.
+pub(super) const BOTH_WAYS: u16 = u16::MAX - 1;
+
 /// Where a match can begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Anchor {

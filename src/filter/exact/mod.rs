@@ -20,7 +20,7 @@ mod strict;
 
 use std::sync::OnceLock;
 
-use self::code::{Anchor, Code, Shape};
+use self::code::{Anchor, Code, Shape, Ways};
 use self::search::{Frame, Memory, Search, UNSET};
 use super::syntax::Pattern;
 
@@ -53,6 +53,8 @@ pub enum Outcome {
 #[derive(Clone, Debug)]
 pub struct Program {
     fast: Code,
+    /// Made when a text comes that may match.
+    ways: OnceLock<Option<Box<Ways>>>,
     /// Made when a text first asks for it.
     strict: OnceLock<Box<Code>>,
     shape: Shape,
@@ -94,7 +96,13 @@ impl Program {
     #[must_use]
     pub fn new(pattern: &Pattern) -> Program {
         let (fast, shape) = Code::fast(pattern);
-        Program { fast, strict: OnceLock::new(), shape, borders: (pattern.groups as usize + 1) * 2 }
+        Program {
+            fast,
+            ways: OnceLock::new(),
+            strict: OnceLock::new(),
+            shape,
+            borders: (pattern.groups as usize + 1) * 2,
+        }
     }
 
     /// Whether a match can only begin at the beginning of the text.
@@ -191,6 +199,10 @@ impl Program {
         limit: u64,
     ) -> Option<Outcome> {
         let bytes = text.as_bytes();
+        let ways = match STRICT {
+            true => None,
+            false => self.ways.get_or_init(|| self.fast.ways().map(Box::new)).as_deref(),
+        };
         loop {
             match self.shape.anchor {
                 Anchor::None => {
@@ -215,6 +227,7 @@ impl Program {
             cache.slots.fill(UNSET);
             let mut search = Search {
                 code,
+                ways,
                 text,
                 stack: &mut cache.stack,
                 slots: &mut cache.slots,

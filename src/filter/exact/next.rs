@@ -1,11 +1,15 @@
 //! What may come next at a choice: the byte that stands there often decides it.
 
 use super::class::{self, ANY, END, Next};
-use super::code::{Code, Op};
+use super::code::{BOTH_WAYS, Code, NO_WAY, Op, Ways};
 use crate::filter::syntax::Assertion;
 
 /// Instructions looked at to find out which byte may come next.
 const LOOK_AHEAD: usize = 200;
+/// Choices one after the other that are passed over together.
+const LONGEST_WAY: usize = 50;
+/// Ways that are kept for one pattern.
+const MOST_WAYS: usize = 1 << 16;
 
 /// For each instruction the last question about what comes next that came across it.
 struct Seen {
@@ -40,6 +44,88 @@ impl Code {
             }
         }
         self.ops.shrink_to_fit();
+    }
+
+    /// Finds out where choices lead, by the byte that comes next; `None` if there are too many.
+    pub(super) fn ways(&self) -> Option<Ways> {
+        let (kinds, examples) = self.kinds();
+        let (kinds, width) = (kinds?, examples.len());
+        let count = self.choices.len() * width;
+        if count > MOST_WAYS || self.ops.len() >= usize::from(BOTH_WAYS) {
+            return None;
+        }
+        let mut table = vec![NO_WAY; count];
+        for op in &self.ops {
+            let Op::Split { first, second, choice } = *op else { continue };
+            for (kind, &next) in examples.iter().enumerate() {
+                table[choice as usize * width + kind] = match self.which_ways(choice, next) {
+                    (true, true) => BOTH_WAYS,
+                    (true, false) => self.far(first, next),
+                    (false, true) => self.far(second, next),
+                    (false, false) => NO_WAY,
+                };
+            }
+        }
+        Some(Ways { table, kinds, width })
+    }
+
+    /// The kinds of next bytes, and one of each kind; no kinds if they are too many.
+    fn kinds(&self) -> (Option<Box<[u8; 257]>>, Vec<usize>) {
+        let mut kinds = [0_usize; 257];
+        let mut examples = vec![0];
+        for set in &self.nexts {
+            // those of a kind that are in the set become a new kind, unless all are
+            let mut partly = vec![false; examples.len()];
+            for (next, kind) in kinds.iter().enumerate() {
+                partly[*kind] |= !class::may(set, next);
+            }
+            let mut new = vec![None; examples.len()];
+            for (next, kind) in kinds.iter_mut().enumerate() {
+                if partly[*kind] && class::may(set, next) {
+                    *kind = *new[*kind].get_or_insert_with(|| {
+                        examples.push(next);
+                        examples.len() - 1
+                    });
+                }
+            }
+            // what is left of a kind may have lost its example, or be nothing
+            for (next, kind) in kinds.iter().enumerate() {
+                if kinds[examples[*kind]] != *kind {
+                    examples[*kind] = next;
+                }
+            }
+        }
+        let mut numbers = Box::new([0; 257]);
+        for (number, kind) in numbers.iter_mut().zip(kinds) {
+            match u8::try_from(kind) {
+                Ok(kind) => *number = kind,
+                Err(_) => return (None, examples),
+            }
+        }
+        (Some(numbers), examples)
+    }
+
+    fn which_ways(&self, choice: u32, next: usize) -> (bool, bool) {
+        let choice = &self.choices[choice as usize];
+        let may = |number: u32| class::may(&self.nexts[number as usize], next);
+        (may(choice.first), may(choice.second))
+    }
+
+    /// Where one gets from an instruction without a choice that is one.
+    fn far(&self, mut pc: u32, next: usize) -> u16 {
+        for _ in 0..LONGEST_WAY {
+            pc = match self.ops[pc as usize] {
+                Op::Jump(to) => to,
+                Op::Split { first, second, choice } => match self.which_ways(choice, next) {
+                    (true, true) => break,
+                    (true, false) => first,
+                    (false, true) => second,
+                    (false, false) => return NO_WAY,
+                },
+                _ => break,
+            };
+        }
+        pc as u16
     }
 
     fn next_number(&mut self, pc: u32, seen: &mut Seen) -> u32 {

@@ -1,7 +1,7 @@
 //! Running the instructions: a search from one place, with the choices still open on a stack.
 
 use super::class::{self, END};
-use super::code::{Code, Condition, Op, Way};
+use super::code::{BOTH_WAYS, Code, Condition, NO_WAY, Op, Way, Ways};
 use crate::filter::syntax::Assertion;
 use crate::filter::unicode;
 
@@ -116,6 +116,8 @@ enum Part {
 
 pub(super) struct Search<'s> {
     pub(super) code: &'s Code,
+    /// Of the fast form.
+    pub(super) ways: Option<&'s Ways>,
     pub(super) text: &'s str,
     pub(super) stack: &'s mut Vec<Frame>,
     pub(super) slots: &'s mut [u32],
@@ -193,8 +195,27 @@ impl Search<'_> {
                     if self.steps > self.limit {
                         return Err(Exhausted);
                     }
-                    let choice = &code.choices[choice as usize];
                     let next = self.next(at);
+                    if !STRICT && let Some(ways) = self.ways {
+                        match ways.table[choice as usize * ways.width + usize::from(ways.kinds[next])] {
+                            NO_WAY => {}
+                            BOTH_WAYS => {
+                                self.stack.push(Frame::Branch { pc: second, at: at as u32 });
+                                pc = first;
+                                continue;
+                            }
+                            to => {
+                                pc = to.into();
+                                continue;
+                            }
+                        }
+                        match self.back_to_a_choice::<STRICT>(base)? {
+                            Some(place) => (pc, at) = place,
+                            None => return Ok(None),
+                        }
+                        continue;
+                    }
+                    let choice = &code.choices[choice as usize];
                     let one = class::may(&code.nexts[choice.first as usize], next);
                     let other = class::may(&code.nexts[choice.second as usize], next);
                     let mut go = one || other;
