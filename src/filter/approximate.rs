@@ -452,8 +452,13 @@ pub(super) fn trim(hir: &Hir) -> Hir {
                     continue;
                 }
                 // `.*$` says nothing either: the text ends in a newline, and `.` has all the rest.
-                if matches!(last.kind(), HirKind::Look(Look::EndLF)) && parts.last().is_some_and(is_dot_star) {
-                    parts.pop();
+                if matches!(last.kind(), HirKind::Look(Look::EndLF))
+                    && let Some(least) = parts.last().and_then(dots)
+                {
+                    let dots = parts.pop();
+                    if let (1.., Some(HirKind::Repetition(r))) = (least, dots.as_ref().map(Hir::kind)) {
+                        parts.push(Hir::repetition(Repetition { max: Some(least), ..r.clone() }));
+                    }
                     continue;
                 }
                 parts.push(trim(&last));
@@ -481,12 +486,13 @@ fn says_nothing(hir: &Hir) -> bool {
     }
 }
 
-fn is_dot_star(hir: &Hir) -> bool {
-    let HirKind::Repetition(r) = hir.kind() else { return false };
-    let HirKind::Class(HirClass::Bytes(class)) = r.sub.kind() else { return false };
+/// How often at least, if it is `.` over and over.
+fn dots(hir: &Hir) -> Option<u32> {
+    let HirKind::Repetition(r) = hir.kind() else { return None };
+    let HirKind::Class(HirClass::Bytes(class)) = r.sub.kind() else { return None };
     let mut all = ClassBytes::new([ClassBytesRange::new(0, b'\n' - 1), ClassBytesRange::new(b'\n' + 1, 0xFF)]);
     all.difference(class);
-    r.min == 0 && r.max.is_none() && all.ranges().is_empty()
+    (r.max.is_none() && all.ranges().is_empty()).then_some(r.min)
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 //! A negative look-ahead for a fixed string is always true in texts without that string, so such
 //! strings are told instead. Everything else that is not regular matches nothing here.
 
-use regex_syntax::hir::{Class as HirClass, Hir, Look, Repetition};
+use regex_syntax::hir::{Class as HirClass, ClassBytesRange, Hir, Look, Repetition};
 
 use super::approximate::{ascii, trim};
 use super::syntax::{Assertion, Greed, Node, Pattern, Side};
@@ -53,7 +53,14 @@ impl Lowering {
         match node {
             Node::Empty => (Hir::empty(), last),
             Node::Char(c) if c.is_ascii() => (Hir::literal([*c as u8]), 1 << (*c as u32)),
-            Node::Class(class) => (Hir::class(HirClass::Bytes(ascii(class))), class.ascii),
+            Node::Class(class) => {
+                let mut bytes = ascii(class);
+                if !class.other.is_empty() {
+                    // `.` is to look like one
+                    bytes.push(ClassBytesRange::new(0x80, 0xff));
+                }
+                (Hir::class(HirClass::Bytes(bytes)), class.ascii)
+            }
             Node::Capture { node, .. } => self.lower(node, last),
             Node::Concat(parts) => {
                 let mut last = last;

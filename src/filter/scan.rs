@@ -164,8 +164,8 @@ impl Filter {
 impl Work<'_, '_> {
     fn lines(&mut self, plan: &Plan, cut: bool, candidates: &mut Jails, cursor: &mut Vec<usize>, lossy: &mut String) {
         let block = self.block;
-        // Mostly the block is UTF-8, and then so are its lines.
-        let text = std::str::from_utf8(block).ok();
+        // Mostly the block is ASCII or at least UTF-8, and then so are its lines.
+        let utf8 = block.is_ascii() || std::str::from_utf8(block).is_ok();
         let (mut start, mut count) = (0, 0);
         let always = plan.always.any();
         cursor.clear();
@@ -178,15 +178,8 @@ impl Work<'_, '_> {
                 end -= 1;
             }
             count += 1;
-            let line = match text {
-                Some(text) => text.get(start..end),
-                None => std::str::from_utf8(&block[start..end]).ok(),
-            };
-            let place = (start, end);
-            let known = match line {
-                Some(text) => self.dating.glance(place, text.as_bytes()),
-                None => false,
-            };
+            let (place, bytes) = ((start, end), &block[start..end]);
+            let known = (utf8 || std::str::from_utf8(bytes).is_ok()) && self.dating.glance(place, bytes);
             // Of a line that was cut only the exact judgement says whether what is left matches.
             let cut = cut && next == block.len();
             let mut passed = hit >= newline && !always && !cut;
@@ -195,6 +188,7 @@ impl Work<'_, '_> {
                 start = next;
                 continue;
             }
+            let line = std::str::from_utf8(bytes).ok();
             let (text, whole) = match line {
                 Some(text) => (text, (end == newline && end < next).then(|| &block[start..next])),
                 None => {

@@ -11,8 +11,9 @@ use regex_automata::{Input, MatchKind, PatternSet};
 use regex_syntax::hir::Hir;
 
 use super::approximate;
+use strides::Strides;
 
-mod lanes;
+mod strides;
 
 /// Memory of the states of one automaton, per thread.
 const CACHE: usize = 3 << 20;
@@ -38,6 +39,7 @@ pub struct Cache {
     id: u64,
     /// A text that came in pieces.
     joined: Vec<u8>,
+    strides: Option<Strides>,
 }
 
 impl Automaton {
@@ -53,7 +55,7 @@ impl Automaton {
     /// Memory for the states of this automaton.
     #[must_use]
     pub fn cache(&self) -> Cache {
-        Cache { cache: self.dfa.create_cache(), id: self.id, joined: Vec::new() }
+        Cache { cache: self.dfa.create_cache(), id: self.id, joined: Vec::new(), strides: None }
     }
 
     /// Whether the text that consists of these pieces may match. Giving up is no answer, so it counts as one that may.
@@ -75,17 +77,6 @@ impl Automaton {
         };
         let found = self.dfa.try_search_fwd(&mut cache.cache, &Input::new(text).earliest(true));
         found.ok().map(|found| found.is_some())
-    }
-
-    /// Decides many texts, in any order, each of two pieces and a final newline; several at a time, since
-    /// one alone mostly waits for memory.
-    pub fn decide_each<'t>(
-        &self,
-        cache: &mut Cache,
-        texts: impl IntoIterator<Item = [&'t [u8]; 2]>,
-        answer: impl FnMut(usize, Option<bool>),
-    ) {
-        lanes::run(self, cache, texts.into_iter(), answer);
     }
 }
 
@@ -118,7 +109,7 @@ impl Possible {
     /// Memory for the states of this set.
     #[must_use]
     pub fn cache(&self) -> Cache {
-        Cache { cache: self.dfa.create_cache(), id: self.id, joined: Vec::new() }
+        Cache { cache: self.dfa.create_cache(), id: self.id, joined: Vec::new(), strides: None }
     }
 
     /// Fills `set` with the failregexes that may match the text (with its final newline);

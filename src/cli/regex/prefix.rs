@@ -32,9 +32,6 @@ pub struct Prefix {
     absent: Vec<Finder<'static>>,
     /// Which bytes the strings of `absent` consist of.
     parts: [bool; 256],
-    plain: Vec<Place>,
-    /// The rest, and whether `over` has let it pass already.
-    others: Vec<(Place, bool)>,
     text: String,
 }
 
@@ -42,6 +39,11 @@ impl Stage {
     fn new(hir: &regex_syntax::hir::Hir) -> Option<Stage> {
         let automaton = Automaton::new(hir)?;
         Some(Stage { states: automaton.cache(), automaton })
+    }
+
+    #[inline]
+    fn decide_ascii(&mut self, pieces: [&[u8]; 2]) -> Option<bool> {
+        self.automaton.decide_ascii(&mut self.states, pieces)
     }
 
     fn decide(&mut self, pieces: &[&[u8]]) -> Option<bool> {
@@ -64,46 +66,35 @@ impl Prefix {
             complete: regular.complete,
             absent: regular.absent.iter().map(|text| Finder::new(text).into_owned()).collect(),
             parts,
-            plain: Vec::new(),
-            others: Vec::new(),
             text: String::new(),
         }
     }
 
     /// So many of these lines match.
     pub fn count(&mut self, regex: &Regex, block: &[u8], places: &[Place], cache: &mut exact::Cache) -> u64 {
-        self.sort(block, places);
-        let plain = std::mem::take(&mut self.plain);
-        let mut others = std::mem::take(&mut self.others);
-        let first = if self.complete { self.regular.as_mut() } else { self.over.as_mut() };
+        let whole = block.is_ascii() && self.absent.iter().all(|text| text.find(block).is_none());
         let mut matched = 0;
-        match first {
-            None => others.extend(plain.iter().map(|place| (*place, false))),
-            Some(Stage { automaton, states }) => {
-                let texts = plain.iter().map(|place| pieces(block, *place));
-                automaton.decide_each(states, texts, |index, answer| match answer {
-                    Some(true) if self.complete => matched += 1,
-                    Some(false) => {}
-                    _ => others.push((plain[index], !self.complete)),
-                });
-            }
+        for place in places {
+            let plain = if whole { !self.may_tear(block, *place) } else { self.is_plain(block, *place) };
+            let answer = if plain { self.plain(pieces(block, *place)) } else { None };
+            matched += u64::from(answer.unwrap_or_else(|| self.is_match(regex, block, *place, cache)));
         }
-        for &(place, passed) in &others {
-            matched += u64::from(self.is_match(regex, block, place, passed, cache));
-        }
-        (self.plain, self.others) = (plain, others);
         matched
     }
 
-    /// Puts the lines that are simple enough for the first stage apart from the others.
-    fn sort(&mut self, block: &[u8], places: &[Place]) {
-        self.plain.clear();
-        self.others.clear();
-        let whole = block.is_ascii() && self.absent.iter().all(|text| text.find(block).is_none());
-        for place in places {
-            let plain = whole && !self.may_tear(block, *place) || self.is_plain(block, *place);
-            if plain { self.plain.push(*place) } else { self.others.push((*place, false)) }
+    /// A line that is ASCII and has none of the strings; `None` if only the exact matcher knows.
+    #[inline]
+    fn plain(&mut self, pieces: [&[u8]; 2]) -> Option<bool> {
+        if self.complete {
+            return self.regular.as_mut()?.decide_ascii(pieces);
         }
+        if let Some(Some(false)) = self.over.as_mut().map(|over| over.decide_ascii(pieces)) {
+            return Some(false);
+        }
+        if let Some(Some(true)) = self.regular.as_mut().map(|regular| regular.decide_ascii(pieces)) {
+            return Some(true);
+        }
+        self.second.as_mut()?.decide_ascii(pieces).filter(|may| !may)
     }
 
     /// Whether a string of `absent` could come about when the date is cut out.
@@ -122,7 +113,7 @@ impl Prefix {
             && !self.absent.iter().any(has)
     }
 
-    fn is_match(&mut self, regex: &Regex, block: &[u8], place: Place, passed: bool, cache: &mut exact::Cache) -> bool {
+    fn is_match(&mut self, regex: &Regex, block: &[u8], place: Place, cache: &mut exact::Cache) -> bool {
         let decoded;
         let line = &block[place.line.0..place.line.1];
         let [before, after] = if place.utf8 {
@@ -133,13 +124,7 @@ impl Prefix {
         };
         let text = [before, after, b"\n"];
         let says = |stage: &mut Option<Stage>| stage.as_mut().and_then(|stage| stage.decide(&text));
-        if !passed && says(&mut self.over) == Some(false) {
-            return false;
-        }
-        if !self.complete && self.is_plain(block, place) && says(&mut self.regular) == Some(true) {
-            return true;
-        }
-        if says(&mut self.second) == Some(false) {
+        if says(&mut self.over) == Some(false) || says(&mut self.second) == Some(false) {
             return false;
         }
         self.text.clear();
