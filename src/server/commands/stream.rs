@@ -62,17 +62,20 @@ impl Engine {
             };
             if let Err(failure) = done {
                 let why = failure.arguments.first().map(text).unwrap_or_default();
-                let words: String = repr::repr(&Value::List(words.clone())).chars().take(SHOWN).collect();
+                let shortened: String = repr::repr(&Value::List(words.clone())).chars().take(SHOWN).collect();
                 let of_jail = self.jails.contains_key(&*name);
                 let runs = self.jails.get(&*name).is_some_and(|jail| jail.started);
+                // without one of its actions a jail still does what it can
+                let action = of_jail && words.get(2).and_then(Value::as_text) == Some("addaction");
                 let rest = match (of_jail, runs) {
+                    (true, _) if action => format!("; jail '{}' goes without it", shown(&name)),
                     (true, true) => format!("; jail '{}' is left as it was", shown(&name)),
                     (true, false) => format!("; jail '{}' is not started", shown(&name)),
                     (false, _) => String::new(),
                 };
-                let line = format!("{} has failed: {}{rest}", shown(&words), shown(&why));
+                let line = format!("{} has failed: {}{rest}", shown(&shortened), shown(&why));
                 self.effects.line(Level::ERROR, "transmitter", line);
-                if of_jail {
+                if of_jail && !action {
                     broken.insert(name);
                 }
                 first = first.and(Err(failure));
