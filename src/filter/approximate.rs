@@ -405,7 +405,7 @@ fn starts_at_the_start(node: &Node) -> bool {
 }
 
 /// Whether a node can match nothing.
-fn nullable(node: &Node) -> bool {
+pub(in crate::filter) fn nullable(node: &Node) -> bool {
     match node {
         Node::Char(_) | Node::Class(_) => false,
         Node::Concat(parts) => parts.iter().all(nullable),

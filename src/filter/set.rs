@@ -7,10 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use regex_automata::hybrid::dfa::{self, DFA};
 use regex_automata::nfa::thompson::{self, WhichCaptures};
-use regex_automata::{Input, MatchKind, PatternSet};
+use regex_automata::{Input, MatchKind};
 use regex_syntax::hir::Hir;
 
-use super::approximate;
 use strides::Strides;
 
 mod strides;
@@ -20,9 +19,6 @@ const CACHE: usize = 3 << 20;
 
 /// Largest automaton description; what is larger is left out ("perhaps" for every line).
 const LARGEST_NFA: usize = 8 << 20;
-
-/// From so many failregexes on it pays to ask which of them are possible.
-const WORTH_A_SECOND_SET: usize = 10;
 
 /// An automaton that says whether a text is a candidate.
 #[derive(Debug)]
@@ -85,42 +81,6 @@ impl Cache {
     #[must_use]
     pub fn memory(&self) -> usize {
         self.cache.memory_usage()
-    }
-}
-
-/// Which failregexes are possible on a content; only built for filters with many.
-#[derive(Debug)]
-pub struct Possible {
-    dfa: DFA,
-    id: u64,
-}
-
-impl Possible {
-    /// Builds the set of all failregexes; `None` where it would not pay.
-    #[must_use]
-    pub fn new(failures: &[&super::syntax::Pattern]) -> Option<Possible> {
-        if failures.len() < WORTH_A_SECOND_SET {
-            return None;
-        }
-        let hirs: Vec<Hir> = failures.iter().map(|pattern| approximate::pattern(pattern)).collect();
-        Some(Possible { dfa: build(&hirs, MatchKind::All)?, id: next_id() })
-    }
-
-    /// Memory for the states of this set.
-    #[must_use]
-    pub fn cache(&self) -> Cache {
-        Cache { cache: self.dfa.create_cache(), id: self.id, joined: Vec::new(), strides: None }
-    }
-
-    /// Fills `set` with the failregexes that may match the text (with its final newline);
-    /// false if all of them must be tried.
-    pub fn of(&self, cache: &mut Cache, text: &[u8], set: &mut PatternSet) -> bool {
-        debug_assert_eq!(self.id, cache.id, "the cache of another set");
-        if set.capacity() != self.dfa.pattern_len() {
-            *set = PatternSet::new(self.dfa.pattern_len());
-        }
-        set.clear();
-        self.dfa.try_which_overlapping_matches(&mut cache.cache, &Input::new(text), set).is_ok()
     }
 }
 

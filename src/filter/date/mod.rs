@@ -147,15 +147,6 @@ impl Dates {
         })
     }
 
-    /// Whether the characters before and after what is cut out of a line are never of a word
-    /// (or do not exist). If both: what follows the cut cannot join what stands before it into
-    /// a text without two adjacent non-word characters. If only the second: not into a text in
-    /// which a non-word character stands elsewhere than at the beginning.
-    #[must_use]
-    pub fn word_bounds(&self) -> (bool, bool) {
-        self.templates.iter().map(Template::bounds).fold((true, true), |all, one| (all.0 && one.0, all.1 && one.1))
-    }
-
     /// Whether a line can have a date without a text of its own, and then counts as written when
     /// the line before was: such filters have to see every line.
     #[must_use]

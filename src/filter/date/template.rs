@@ -5,6 +5,7 @@ use super::layout::{Answer, Groups, Layout, Plan};
 use super::quick::Quick;
 use super::value::{self, Field};
 use crate::filter::Clock;
+use crate::filter::approximate::nullable;
 use crate::filter::exact::{Cache, Outcome, Program};
 use crate::filter::syntax::{Assertion, Class, Node, Pattern};
 use crate::time::Time;
@@ -57,7 +58,6 @@ pub struct Template {
     pub(super) quick: Option<Quick>,
     layout: Option<Layout>,
     meaning: Meaning,
-    bounds: (bool, bool),
     may_be_empty: bool,
     /// What every match of it has.
     pub(super) need: Option<Need>,
@@ -77,8 +77,7 @@ impl Template {
     pub fn new(spec: Spec) -> Template {
         let Spec { name, pattern, other_than_word, plan, cut, anchored, weight, meaning, quick } = spec;
         let layout = Layout::new(&pattern, &plan, cut);
-        let bounds = bounds(&pattern.root, &plan, cut);
-        let may_be_empty = find_group(&pattern.root, cut).is_none_or(|node| Edge::first(node).empty);
+        let may_be_empty = find_group(&pattern.root, cut).is_none_or(nullable);
         let need = Need::of(&pattern.root);
         let mut pattern = pattern;
         let mut nodes = Vec::new();
@@ -91,12 +90,7 @@ impl Template {
         }
         pattern.root = Node::Concat(nodes);
         let program = Program::new(&pattern);
-        Template { name, anchored, weight, cut, program, quick, layout, meaning, bounds, may_be_empty, need }
-    }
-
-    /// Whether the character before and the one after what is cut are never of a word.
-    pub(super) fn bounds(&self) -> (bool, bool) {
-        self.bounds
+        Template { name, anchored, weight, cut, program, quick, layout, meaning, may_be_empty, need }
     }
 
     /// Whether what is cut may be empty, so that the line has a place for a date but none of its own.
@@ -220,104 +214,4 @@ fn find_group(node: &Node, group: u32) -> Option<&Node> {
         Node::Repeat { node, .. } | Node::Capture { node, .. } | Node::Atomic(node) => find_group(node, group),
         _ => None,
     }
-}
-
-/// What can stand at one end of a text.
-#[derive(Clone, Copy, Debug)]
-struct Edge {
-    /// A character that is not of a word.
-    other: bool,
-    /// A character of a word.
-    word: bool,
-    /// Nothing: the text may be empty.
-    empty: bool,
-}
-
-impl Edge {
-    const NOTHING: Edge = Edge { other: false, word: false, empty: true };
-    const ANYTHING: Edge = Edge { other: true, word: true, empty: true };
-
-    fn first(node: &Node) -> Edge {
-        Edge::of(node, false)
-    }
-
-    fn last(node: &Node) -> Edge {
-        Edge::of(node, true)
-    }
-
-    fn of(node: &Node, back: bool) -> Edge {
-        match node {
-            Node::Empty | Node::Assert(_) | Node::Look { .. } => Edge::NOTHING,
-            Node::Char(c) => {
-                let word = c.is_alphanumeric() || *c == '_';
-                Edge { other: !word || !c.is_ascii(), word: word || !c.is_ascii(), empty: false }
-            }
-            Node::Class(class) => {
-                let high = !class.other.is_empty();
-                let is_word = |b: &u8| b.is_ascii_alphanumeric() || *b == b'_';
-                let has = |word: bool| (0..128u8).any(|b| class.ascii >> b & 1 == 1 && is_word(&b) == word);
-                // Digits of all scripts are of a word; of other classes this is not known.
-                let digits = class.ascii == 0x03ff << b'0';
-                Edge { other: has(false) || high && !digits, word: has(true) || high, empty: false }
-            }
-            Node::Concat(nodes) => {
-                if back {
-                    Edge::sequence(nodes.iter().rev(), back)
-                } else {
-                    Edge::sequence(nodes.iter(), back)
-                }
-            }
-            Node::Alternate(nodes) => nodes.iter().fold(Edge { empty: false, ..Edge::NOTHING }, |sum, node| {
-                let one = Edge::of(node, back);
-                Edge { other: sum.other | one.other, word: sum.word | one.word, empty: sum.empty | one.empty }
-            }),
-            Node::Repeat { node, min, .. } => {
-                let one = Edge::of(node, back);
-                Edge { empty: one.empty || *min == 0, ..one }
-            }
-            Node::Capture { node, .. } | Node::Atomic(node) => Edge::of(node, back),
-            Node::Backref { .. } | Node::Conditional { .. } => Edge::ANYTHING,
-        }
-    }
-
-    fn sequence<'n>(nodes: impl Iterator<Item = &'n Node>, back: bool) -> Edge {
-        let mut sum = Edge::NOTHING;
-        for node in nodes {
-            let one = Edge::of(node, back);
-            sum = Edge { other: sum.other | one.other, word: sum.word | one.word, empty: one.empty };
-            if !one.empty {
-                break;
-            }
-        }
-        sum
-    }
-}
-
-/// Whether the characters around the cut group are certain not to be of a word.
-fn bounds(root: &Node, plan: &Plan, cut: u32) -> (bool, bool) {
-    let one;
-    let nodes = match root {
-        Node::Concat(nodes) => nodes.as_slice(),
-        node => {
-            one = [node.clone()];
-            &one
-        }
-    };
-    let Some(at) = nodes.iter().position(|n| matches!(n, Node::Capture { index, .. } if *index == cut)) else {
-        return (false, false);
-    };
-    let Node::Capture { node: inner, .. } = &nodes[at] else { return (false, false) };
-    let line_start = matches!(nodes.first(), Some(Node::Assert(Assertion::Start)));
-    let line_end = matches!(nodes.last(), Some(Node::Assert(Assertion::End | Assertion::VeryEnd)));
-    let before = Edge::sequence(nodes[..at].iter().rev(), true);
-    let (first, last) = (Edge::first(inner), Edge::last(inner));
-    let left = if before.empty {
-        !before.word && (line_start || plan.before && !first.other && !first.empty)
-    } else {
-        !before.word
-    };
-    let after = Edge::sequence(nodes[at + 1..].iter(), false);
-    let right =
-        if after.empty { !after.word && (line_end || plan.after && !last.other && !last.empty) } else { !after.word };
-    (left, right)
 }
