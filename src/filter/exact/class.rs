@@ -115,9 +115,9 @@ impl Set {
         } else if all(&source.other) {
             Beyond::All
         } else {
-            let mut two = Box::new([0; 32]);
-            for code in 0x80_u32..0x800 {
-                if char::from_u32(code).is_some_and(|c| source.contains(c)) {
+            let mut two = Box::new([0_u64; 32]);
+            for &(low, high) in source.other.iter() {
+                for code in (low as u32).max(0x80)..=(high as u32).min(0x7ff) {
                     two[code as usize >> 6] |= 1 << (code & 63);
                 }
             }

@@ -1,5 +1,7 @@
 //! From the tree of a pattern to the instructions of its fast form.
 
+use std::slice;
+
 use super::class::{ANY, Set};
 use super::code::{Anchor, Aside, Code, Condition, Op, Run, Shape, Way};
 use super::decide::decided;
@@ -44,6 +46,7 @@ impl Code {
         };
         let mut groups = Vec::new();
         asked_groups(&root, &mut groups);
+        let groups = groups.into_iter().map(Condition::Group).collect();
         let mut compiler = Compiler { code, shape, base: (pattern.groups + 1) * 2, groups, around: Vec::new() };
         compiler.node(&root);
         compiler.code.ops.push(Op::Match);
@@ -292,27 +295,28 @@ impl Compiler {
     }
 }
 
-pub(super) fn children(node: &Node) -> Vec<&Node> {
-    match node {
-        Node::Empty | Node::Char(_) | Node::Class(_) | Node::Assert(_) | Node::Backref { .. } => Vec::new(),
-        Node::Concat(parts) | Node::Alternate(parts) => parts.iter().collect(),
+pub(super) fn children(node: &Node) -> impl Iterator<Item = &Node> {
+    let (some, more): (&[Node], &[Node]) = match node {
+        Node::Empty | Node::Char(_) | Node::Class(_) | Node::Assert(_) | Node::Backref { .. } => (&[], &[]),
+        Node::Concat(parts) | Node::Alternate(parts) => (parts, &[]),
         Node::Repeat { node, .. } | Node::Capture { node, .. } | Node::Atomic(node) | Node::Look { node, .. } => {
-            vec![node]
+            (slice::from_ref(node), &[])
         }
-        Node::Conditional { yes, no, .. } => vec![yes, no],
-    }
+        Node::Conditional { yes, no, .. } => (slice::from_ref(yes), slice::from_ref(no)),
+    };
+    some.iter().chain(more)
 }
 
 fn captures(node: &Node) -> bool {
-    matches!(node, Node::Capture { .. }) || children(node).into_iter().any(captures)
+    matches!(node, Node::Capture { .. }) || children(node).any(captures)
 }
 
 /// The groups whose state decides something.
-fn asked_groups(node: &Node, found: &mut Vec<Condition>) {
+pub(super) fn asked_groups(node: &Node, found: &mut Vec<u32>) {
     if let Node::Conditional { group, .. } = node
-        && !found.contains(&Condition::Group(*group))
+        && !found.contains(group)
     {
-        found.push(Condition::Group(*group));
+        found.push(*group);
     }
     for child in children(node) {
         asked_groups(child, found);

@@ -4,7 +4,7 @@
 //! the conditional each way is walked to its end. What follows is there once for each way, so
 //! the size is bounded, and what would be too large stays as it is.
 
-use super::compile::children;
+use super::compile::{asked_groups, children};
 use crate::filter::syntax::{Greed, Node, Pattern};
 
 /// Nodes of a pattern after all.
@@ -20,10 +20,10 @@ enum Sets {
 
 /// The root of a pattern without those conditionals that can be decided.
 pub(super) fn decided(pattern: &Pattern) -> Node {
+    let mut groups = Vec::new();
+    asked_groups(&pattern.root, &mut groups);
     // only what is captured at a single place
-    let groups: Vec<u32> = (1..=pattern.groups)
-        .filter(|group| asks(&pattern.root, *group) && captures(&pattern.root, *group) == 1)
-        .collect();
+    groups.retain(|group| captures(&pattern.root, *group) == 1);
     if groups.is_empty() {
         return pattern.root.clone();
     }
@@ -122,14 +122,14 @@ fn sets(node: &Node, group: u32) -> Sets {
 
 fn captures(node: &Node, group: u32) -> usize {
     let own = usize::from(matches!(node, Node::Capture { index, .. } if *index == group));
-    own + children(node).into_iter().map(|child| captures(child, group)).sum::<usize>()
+    own + children(node).map(|child| captures(child, group)).sum::<usize>()
 }
 
 fn asks(node: &Node, group: u32) -> bool {
     matches!(node, Node::Conditional { group: asked, .. } if *asked == group)
-        || children(node).into_iter().any(|child| asks(child, group))
+        || children(node).any(|child| asks(child, group))
 }
 
 fn size(node: &Node) -> usize {
-    1 + children(node).into_iter().map(size).sum::<usize>()
+    1 + children(node).map(size).sum::<usize>()
 }
