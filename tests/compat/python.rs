@@ -88,9 +88,21 @@ impl Drop for Python {
     }
 }
 
+/// The forms of our search.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Form {
+    Quick,
+    Strict,
+    Automaton,
+}
+
 /// Our own search, counted as Python counts; `None` if it could not be decided.
-fn ours(program: &Program, cache: &mut Cache, text: &str, groups: u32, strictly: bool) -> Option<Found> {
-    let outcome = if strictly { program.search_strictly(cache, text, 0) } else { program.search(cache, text, 0) };
+fn ours(program: &Program, cache: &mut Cache, text: &str, groups: u32, form: Form) -> Option<Found> {
+    let outcome = match form {
+        Form::Quick => program.search(cache, text, 0),
+        Form::Strict => program.search_strictly(cache, text, 0),
+        Form::Automaton => program.search_by_automaton(cache, text),
+    };
     match outcome {
         Outcome::Unresolved => None,
         Outcome::NoMatch => Some(Found::NoMatch),
@@ -115,6 +127,8 @@ pub struct Tally {
     pub too_long: usize,
     /// Searches that we did not finish.
     pub unresolved: usize,
+    /// Texts that the automaton decided as well.
+    pub by_automaton: usize,
     /// Most steps for a byte of the text that a search of ours took.
     pub steepest: f64,
     /// The differences, in words.
@@ -128,7 +142,7 @@ impl Tally {
         assert!(self.wrong.is_empty(), "{} of {} differ:\n{shown}", self.wrong.len(), self.pairs);
     }
 
-    /// Compares one pattern on all texts, in both forms of the matcher.
+    /// Compares one pattern on all texts, in all forms of the matcher.
     pub fn compare(&mut self, python: &mut Python, pattern: &str, multiline: bool, texts: &[String]) {
         self.compare_with(python, pattern, pattern, multiline, texts);
     }
@@ -169,16 +183,17 @@ impl Tally {
             self.beyond_ascii += usize::from(!text.is_ascii());
             self.matches += usize::from(matches!(expected, Found::Match(_)));
             self.too_long += usize::from(*expected == Found::TooLong);
-            for strictly in [false, true] {
-                let found = ours(&program, &mut cache, text, parsed.groups, strictly);
+            for form in [Form::Quick, Form::Strict, Form::Automaton] {
+                let found = ours(&program, &mut cache, text, parsed.groups, form);
                 self.steepest = self.steepest.max(cache.steps() as f64 / (text.len() + 64) as f64);
                 match found {
-                    None => self.unresolved += 1,
+                    None => self.unresolved += usize::from(form != Form::Automaton),
                     Some(found) if found != *expected && *expected != Found::TooLong => {
-                        self.wrong.push(format!("{pattern:?} on {text:?}: Python {expected:?}, we {found:?}"));
+                        self.wrong
+                            .push(format!("{pattern:?} on {text:?}: Python {expected:?}, we {found:?} ({form:?})"));
                         break;
                     }
-                    Some(_) => {}
+                    Some(_) => self.by_automaton += usize::from(form == Form::Automaton),
                 }
             }
         }

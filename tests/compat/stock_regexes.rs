@@ -167,12 +167,13 @@ fn compare(with: tags::Options, pairs: usize, seed: u64) -> Tally {
         );
     }
     println!(
-        "{} patterns, {} pairs ({} beyond ASCII), {} match, {} differ, {} too long for Python, {} undecided, at most {:.0} steps a byte",
+        "{} patterns, {} pairs ({} beyond ASCII), {} match, {} differ, {} by the automaton too, {} too long for Python, {} undecided, at most {:.0} steps a byte",
         regexes.len(),
         tally.pairs,
         tally.beyond_ascii,
         tally.matches,
         tally.wrong.len(),
+        tally.by_automaton,
         tally.too_long,
         tally.unresolved,
         tally.steepest
@@ -186,6 +187,7 @@ fn stock_patterns_match_as_in_python() {
     tally.check();
     assert!(tally.pairs > 40_000, "only {} pairs were compared", tally.pairs);
     assert!(tally.matches > tally.pairs / 10, "only {} pairs match", tally.matches);
+    assert!(tally.by_automaton > tally.pairs / 2, "only {} were decided by the automaton", tally.by_automaton);
 }
 
 #[test]

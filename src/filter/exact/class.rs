@@ -137,6 +137,11 @@ impl Set {
         Set { source: source.clone(), ascii, beyond, stop, first }
     }
 
+    /// Its ASCII characters, a bit for each.
+    pub(super) fn ascii(&self) -> u128 {
+        self.source.ascii
+    }
+
     pub(super) fn is(&self, class: &Class) -> bool {
         self.source.ascii == class.ascii
             && (Arc::ptr_eq(&self.source.other, &class.other) || self.source.other == class.other)

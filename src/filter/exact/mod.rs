@@ -17,11 +17,14 @@ mod decide;
 mod next;
 mod search;
 mod strict;
+mod tagged;
 
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use self::code::{Anchor, Code, Shape, Ways};
 use self::search::{Frame, Memory, Search, UNSET};
+use self::tagged::{Learnt, Tagged};
 use super::syntax::Pattern;
 
 /// Steps that a search may take whose time is not bounded otherwise.
@@ -50,13 +53,17 @@ pub enum Outcome {
 }
 
 /// A compiled pattern.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Program {
     fast: Code,
     /// Made when a text comes that may match.
     ways: OnceLock<Option<Box<Ways>>>,
     /// Made when a text first asks for it.
     strict: OnceLock<Box<Code>>,
+    /// Made when it is searched for often.
+    tagged: OnceLock<Option<Box<Tagged>>>,
+    /// Tells apart what threads have learnt of it.
+    id: u64,
     shape: Shape,
     /// Borders of groups.
     borders: usize,
@@ -70,6 +77,7 @@ pub struct Cache {
     borders: usize,
     stack: Vec<Frame>,
     memory: Memory,
+    learnt: Learnt,
     steps: u64,
 }
 
@@ -95,11 +103,14 @@ impl Program {
     /// Compiles a pattern. Never fails: the parser has checked everything, sizes included.
     #[must_use]
     pub fn new(pattern: &Pattern) -> Program {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
         let (fast, shape) = Code::fast(pattern);
         Program {
             fast,
             ways: OnceLock::new(),
             strict: OnceLock::new(),
+            tagged: OnceLock::new(),
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
             shape,
             borders: (pattern.groups as usize + 1) * 2,
         }
@@ -129,7 +140,44 @@ impl Program {
             (cache.steps, cache.borders) = (0, 0);
             return Outcome::NoMatch;
         }
+        if from == 0
+            && let Some(outcome) = self.search_by_steps(cache, text)
+        {
+            return outcome;
+        }
         self.search_with(cache, text, from, budget(text.len()))
+    }
+
+    /// The search by steps that are known from earlier texts.
+    #[inline]
+    fn search_by_steps(&self, cache: &mut Cache, text: &str) -> Option<Outcome> {
+        if matches!(self.tagged.get(), Some(None)) || !cache.learnt.is_worthwhile(self.id) {
+            return None;
+        }
+        self.walk(cache, text, tagged::PATIENCE)
+    }
+
+    fn walk(&self, cache: &mut Cache, text: &str, patience: u32) -> Option<Outcome> {
+        if !text.is_ascii() || text.len() >= UNSET as usize {
+            return None;
+        }
+        let anchored = self.shape.anchor == Anchor::Text;
+        let tagged = self.tagged.get_or_init(|| Tagged::new(&self.fast, self.borders, anchored).map(Box::new));
+        let tagged = tagged.as_ref()?;
+        (cache.steps, cache.borders) = (0, self.borders);
+        cache.slots.clear();
+        cache.slots.resize(self.borders, UNSET);
+        let found = tagged.search(&mut cache.learnt, self.id, text.as_bytes(), &mut cache.slots, patience)?;
+        Some(if found { Outcome::Match } else { Outcome::NoMatch })
+    }
+
+    /// The same by the automaton, at any price, so that a test can hold it against the others;
+    /// undecided if there is none for this pattern and text.
+    pub fn search_by_automaton(&self, cache: &mut Cache, text: &str) -> Outcome {
+        while !cache.learnt.is_worthwhile(self.id) {}
+        // what fills the memory is begun anew
+        let mut tries = (0..3).map(|_| self.walk(cache, text, u32::MAX));
+        tries.find_map(|outcome| outcome).unwrap_or(Outcome::Unresolved)
     }
 
     /// Whether a match can begin with the first byte of the text, or somewhere else. Of many

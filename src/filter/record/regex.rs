@@ -14,7 +14,7 @@ use crate::filter::syntax::{Node, Pattern};
 const WORTH_LOOKING: usize = 3;
 
 /// One compiled regular expression.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Regex {
     /// As the administrator wrote it.
     pub source: String,

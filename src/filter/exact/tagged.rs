@@ -1,0 +1,244 @@
+//! The exact matcher for texts that are like earlier ones: an automaton with tags, made while it runs.
+//!
+//! What a backtracking search would try one after the other is walked through side by side, in
+//! the order of preference; a set of such ways is a row of a table, and a byte leads from one row
+//! to the next. Each way has registers for the borders of its groups; what has to be written to
+//! them belongs to the step. Steps are worked out when a text first takes them; most texts of
+//! a log take known ones, at a few instructions for each byte.
+//!
+//! Look-ahead is a debt that a way carries with it until the text has paid it or not. What else
+//! is not regular (back-references, atomic groups, turns that may be empty) is left to the
+//! backtracking search, and so are texts that are not ASCII and those that need more new steps
+//! than they may cost: hostile text cannot make this slow.
+
+mod nfa;
+mod step;
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::Arc;
+
+use super::code::Code;
+use super::search::UNSET;
+use nfa::Nfa;
+use step::{Row, Source, Step};
+
+/// New steps that one text may cost.
+pub(super) const PATIENCE: u32 = 32;
+/// New steps that may be saved up, in quarters; each text that needs none adds one.
+const MOST_CREDIT: u32 = 4 * 4096;
+/// So often a pattern is searched for before it gets an automaton.
+const WORTHWHILE: u32 = 16;
+/// Memory for the steps of one pattern, and of all patterns of a thread, in bytes; what is larger is begun anew.
+const LARGEST: usize = 1 << 20;
+const LARGEST_OF_ALL: usize = 16 << 20;
+
+/// In the table: nothing is known yet.
+const UNKNOWN: u32 = u32::MAX;
+/// In the table: the number of an effect, not the place of a row.
+const EFFECT: u32 = 1 << 31;
+/// No way is left.
+const DEAD: u32 = UNKNOWN;
+
+/// A pattern as an automaton; the same for all threads.
+#[derive(Debug)]
+pub(super) struct Tagged {
+    nfa: Nfa,
+}
+
+/// What a thread has learnt of all patterns, by their numbers.
+#[derive(Debug, Default)]
+pub(super) struct Learnt {
+    patterns: HashMap<u64, Steps, BuildHasherDefault<Same>>,
+    memory: usize,
+}
+
+/// A number is its own hash.
+#[derive(Debug, Default)]
+struct Same(u64);
+
+impl Hasher for Same {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, _: &[u8]) {}
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+}
+
+/// A step that does more than lead to another row.
+#[derive(Debug)]
+struct Effect {
+    to: u32,
+    here: Option<u16>,
+    matched: Option<Box<[Source]>>,
+}
+
+/// What was learnt of one pattern.
+#[derive(Debug, Default)]
+struct Steps {
+    /// For each row and kind of byte: the place of the next row or the number of an effect.
+    table: Vec<u32>,
+    /// Kinds of bytes, and the end.
+    width: usize,
+    rows: Vec<Arc<Row>>,
+    places: HashMap<Arc<Row>, u32>,
+    effects: Vec<Effect>,
+    registers: Vec<u32>,
+    memory: usize,
+    credit: u32,
+    searches: u32,
+    used: bool,
+}
+
+impl Tagged {
+    /// `None` if the pattern has something that no automaton follows.
+    pub(super) fn new(code: &Code, slots: usize, anchored: bool) -> Option<Tagged> {
+        Some(Tagged { nfa: Nfa::new(code, slots, anchored)? })
+    }
+
+    /// Whether an ASCII text matches, and the borders of its groups; `None` if that cannot be
+    /// said at an acceptable price.
+    pub(super) fn search(
+        &self,
+        learnt: &mut Learnt,
+        id: u64,
+        text: &[u8],
+        slots: &mut [u32],
+        patience: u32,
+    ) -> Option<bool> {
+        let steps = learnt.patterns.get_mut(&id)?;
+        let before = steps.memory;
+        let found = steps.run(&self.nfa, text, slots, patience);
+        if steps.memory != before {
+            learnt.memory = learnt.memory + steps.memory - before;
+            learnt.tidy();
+        }
+        found
+    }
+}
+
+impl Learnt {
+    /// Whether a pattern has been searched for so often that an automaton pays.
+    pub(super) fn is_worthwhile(&mut self, id: u64) -> bool {
+        let steps = self.patterns.entry(id).or_insert_with(|| Steps { credit: MOST_CREDIT, ..Steps::default() });
+        steps.used = true;
+        steps.searches += u32::from(steps.searches < WORTHWHILE);
+        steps.searches == WORTHWHILE
+    }
+
+    /// Forgets steps when they are too many in all, and patterns that are no longer in use.
+    fn tidy(&mut self) {
+        if self.memory > LARGEST_OF_ALL {
+            self.patterns.retain(|_, steps| steps.used);
+            self.patterns.values_mut().for_each(Steps::clear);
+            self.memory = 0;
+        }
+    }
+}
+
+impl Steps {
+    fn clear(&mut self) {
+        *self = Steps { credit: self.credit, searches: self.searches, ..Steps::default() };
+    }
+
+    fn run(&mut self, nfa: &Nfa, text: &[u8], slots: &mut [u32], patience: u32) -> Option<bool> {
+        if self.rows.is_empty() {
+            self.width = nfa.examples.len() + 1;
+            self.add(Row::start(nfa));
+        }
+        let mut left = patience;
+        let mut matched = false;
+        let (mut row, mut at) = (0, 0);
+        loop {
+            let kind = loop {
+                let Some(byte) = text.get(at) else { break self.width - 1 };
+                let kind = usize::from(nfa.kinds[usize::from(byte & 127)]);
+                let to = self.table[row + kind];
+                if to >= EFFECT {
+                    break kind;
+                }
+                row = to as usize;
+                at += 1;
+            };
+            let mut to = self.table[row + kind];
+            if to == UNKNOWN {
+                left = left.checked_sub(1)?;
+                self.credit = if patience == u32::MAX { MOST_CREDIT } else { self.credit };
+                to = self.learn(nfa, row, kind)?;
+                if to < EFFECT {
+                    row = to as usize;
+                    at += 1;
+                    continue;
+                }
+            }
+            let effect = &self.effects[(to - EFFECT) as usize];
+            let value = |source: &Source| match *source {
+                Source::Register(register) => self.registers[usize::from(register)],
+                Source::Here => at as u32,
+                Source::Unset => UNSET,
+            };
+            if let Some(borders) = &effect.matched {
+                matched = true;
+                for (slot, border) in slots.iter_mut().zip(borders) {
+                    *slot = value(border);
+                }
+            }
+            if effect.to == DEAD {
+                self.credit += u32::from(left == patience && self.credit < MOST_CREDIT);
+                return Some(matched);
+            }
+            if let Some(register) = effect.here {
+                self.registers[usize::from(register)] = at as u32;
+            }
+            row = effect.to as usize;
+            at += 1;
+        }
+    }
+
+    /// Works out a step.
+    #[cold]
+    fn learn(&mut self, nfa: &Nfa, row: usize, kind: usize) -> Option<u32> {
+        self.credit = self.credit.checked_sub(4)?;
+        if self.memory > LARGEST {
+            self.clear();
+            return None;
+        }
+        let next = (kind + 1 < self.width).then_some(kind as u8);
+        let Step { to, here, matched } = self.rows[row / self.width].clone().step(nfa, next)?;
+        let to = to.map(|row| self.add(row));
+        let entry = match to {
+            Some(place) if here.is_none() && matched.is_none() => place,
+            to => {
+                if let Some(register) = here.map(usize::from)
+                    && register >= self.registers.len()
+                {
+                    self.registers.resize(register + 1, UNSET);
+                }
+                self.memory += 48 + matched.as_ref().map_or(0, |borders| borders.len() * 4);
+                let matched = matched.map(Vec::into_boxed_slice);
+                self.effects.push(Effect { to: to.unwrap_or(DEAD), here, matched });
+                EFFECT + self.effects.len() as u32 - 1
+            }
+        };
+        self.table[row + kind] = entry;
+        Some(entry)
+    }
+
+    /// The place of a row.
+    fn add(&mut self, row: Row) -> u32 {
+        if let Some(place) = self.places.get(&row) {
+            return *place;
+        }
+        self.memory += row.memory() + self.width * 4 + 64;
+        let row = Arc::new(row);
+        let place = self.table.len() as u32;
+        self.rows.push(row.clone());
+        self.places.insert(row, place);
+        self.table.resize(self.table.len() + self.width, UNKNOWN);
+        place
+    }
+}
