@@ -11,6 +11,7 @@ use regex_automata::{Input, MatchKind};
 use regex_syntax::hir::Hir;
 
 use strides::Strides;
+pub(super) use strides::without_digits;
 
 mod strides;
 

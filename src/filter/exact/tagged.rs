@@ -20,6 +20,7 @@ use std::sync::Arc;
 
 use super::code::Code;
 use super::search::UNSET;
+use crate::filter::set::without_digits;
 use nfa::Nfa;
 use step::{Row, Source, Step};
 
@@ -32,6 +33,9 @@ const WORTHWHILE: u32 = 16;
 /// Memory for the steps of one pattern, and of all patterns of a thread, in bytes; what is larger is begun anew.
 const LARGEST: usize = 1 << 20;
 const LARGEST_OF_ALL: usize = 16 << 20;
+
+/// Strides that are kept for one pattern, a power of two.
+const KEPT: usize = 1024;
 
 /// In the table: nothing is known yet.
 const UNKNOWN: u32 = u32::MAX;
@@ -77,6 +81,19 @@ struct Effect {
     matched: Option<Box<[Source]>>,
 }
 
+/// Eight bytes of a text, digits all `0` where they are alike: which row they lead to, or those
+/// of them that come before an effect.
+#[derive(Clone, Copy, Debug)]
+struct Stride {
+    bytes: u64,
+    from: u32,
+    to: u32,
+    length: u32,
+}
+
+/// A stride with a byte that no ASCII text has.
+const NOTHING: Stride = Stride { bytes: u64::MAX, from: 0, to: 0, length: 0 };
+
 /// What was learnt of one pattern.
 #[derive(Debug, Default)]
 struct Steps {
@@ -87,6 +104,7 @@ struct Steps {
     rows: Vec<Arc<Row>>,
     places: HashMap<Arc<Row>, u32>,
     effects: Vec<Effect>,
+    strides: Vec<Stride>,
     registers: Vec<u32>,
     memory: usize,
     credit: u32,
@@ -149,29 +167,23 @@ impl Steps {
         if self.rows.is_empty() {
             self.width = nfa.examples.len() + 1;
             self.add(Row::start(nfa));
+            self.strides.resize(KEPT, NOTHING);
+            self.memory += KEPT * size_of::<Stride>();
         }
         let mut left = patience;
         let mut matched = false;
-        let (mut row, mut at) = (0, 0);
+        let (mut row, mut at) = (0_u32, 0);
         loop {
-            let kind = loop {
-                let Some(byte) = text.get(at) else { break self.width - 1 };
-                let kind = usize::from(nfa.kinds[usize::from(byte & 127)]);
-                let to = self.table[row + kind];
-                if to >= EFFECT {
-                    break kind;
-                }
-                row = to as usize;
-                at += 1;
-            };
-            let mut to = self.table[row + kind];
+            (row, at) = self.pass(nfa, text, row, at);
+            let kind = text.get(at).map_or(self.width - 1, |byte| nfa.kind(*byte));
+            let row_at = row as usize;
+            let mut to = self.table[row_at + kind];
             if to == UNKNOWN {
                 left = left.checked_sub(1)?;
                 self.credit = if patience == u32::MAX { MOST_CREDIT } else { self.credit };
-                to = self.learn(nfa, row, kind)?;
+                to = self.learn(nfa, row_at, kind)?;
                 if to < EFFECT {
-                    row = to as usize;
-                    at += 1;
+                    (row, at) = (to, at + 1);
                     continue;
                 }
             }
@@ -194,9 +206,47 @@ impl Steps {
             if let Some(register) = effect.here {
                 self.registers[usize::from(register)] = at as u32;
             }
-            row = effect.to as usize;
-            at += 1;
+            (row, at) = (effect.to, at + 1);
         }
+    }
+
+    /// Passes over the bytes that do nothing but lead to another row: where it stops, and at which place.
+    #[inline(always)]
+    fn pass(&mut self, nfa: &Nfa, text: &[u8], mut row: u32, mut at: usize) -> (u32, usize) {
+        while let Some(eight) = text.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
+            let mut bytes = u64::from_le_bytes(*eight);
+            if nfa.digits_alike {
+                bytes = without_digits(bytes);
+            }
+            let hash = (bytes ^ u64::from(row)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            let known = &mut self.strides[(hash >> 54) as usize % KEPT];
+            if known.bytes != bytes || known.from != row {
+                let (mut to, mut length) = (row, 0);
+                for byte in eight {
+                    let next = self.table[to as usize + nfa.kind(*byte)];
+                    if next >= EFFECT {
+                        if next == UNKNOWN {
+                            return (to, at + length);
+                        }
+                        break;
+                    }
+                    (to, length) = (next, length + 1);
+                }
+                *known = Stride { bytes, from: row, to, length: length as u32 };
+            }
+            (row, at) = (known.to, at + known.length as usize);
+            if known.length < 8 {
+                return (row, at);
+            }
+        }
+        while let Some(byte) = text.get(at) {
+            let to = self.table[row as usize + nfa.kind(*byte)];
+            if to >= EFFECT {
+                break;
+            }
+            (row, at) = (to, at + 1);
+        }
+        (row, at)
     }
 
     /// Works out a step.

@@ -119,7 +119,7 @@ fn end(state: LazyStateID) -> Option<bool> {
 
 /// ASCII bytes with `0` in place of every digit.
 #[inline]
-fn without_digits(bytes: u64) -> u64 {
+pub(crate) fn without_digits(bytes: u64) -> u64 {
     const ONES: u64 = 0x0101_0101_0101_0101;
     let from_zero = bytes ^ (ONES * 0x30);
     // the high bit of each byte: it is more than 9

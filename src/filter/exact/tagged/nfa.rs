@@ -58,6 +58,8 @@ pub(super) struct Nfa {
     pub(super) done: Vec<bool>,
     /// The kind of each ASCII byte: those of a kind are the same for all states.
     pub(super) kinds: [u8; 128],
+    /// Digits are all of a kind.
+    pub(super) digits_alike: bool,
     /// A byte of each kind.
     pub(super) examples: Vec<u8>,
     /// Borders of groups.
@@ -151,7 +153,14 @@ impl Nfa {
             _ => false,
         });
         let done = (0..states.len()).map(|state| is_done(&states, state)).collect();
-        Some(Nfa { states, asks_before, done, kinds, examples, slots, anchored })
+        let digits_alike = (b'0'..=b'9').all(|digit| kinds[usize::from(digit)] == kinds[usize::from(b'0')]);
+        Some(Nfa { states, asks_before, done, kinds, digits_alike, examples, slots, anchored })
+    }
+
+    /// The kind of an ASCII byte.
+    #[inline(always)]
+    pub(super) fn kind(&self, byte: u8) -> usize {
+        self.kinds[usize::from(byte & 127)].into()
     }
 }
 
