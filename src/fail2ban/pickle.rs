@@ -62,6 +62,13 @@ const EXCEPTIONS: [(&str, &str, FailureKind); 13] = [
     ("builtins", "OSError", FailureKind::FileNotFound),
 ];
 
+/// Module and name of the exception that stands for a kind of failure.
+#[must_use]
+pub fn class(kind: FailureKind) -> (&'static str, &'static str) {
+    let (module, name, _) = EXCEPTIONS.iter().find(|(_, _, known)| *known == kind).unwrap_or(&EXCEPTIONS[0]);
+    (module, name)
+}
+
 #[cfg(test)]
 #[path = "pickle/tests.rs"]
 mod tests;

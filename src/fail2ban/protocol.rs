@@ -9,6 +9,7 @@
 use serde_json::{Map, json};
 
 use super::pickle;
+use super::repr::repr;
 use crate::control::{Failure, FailureKind, Reply, Value};
 
 /// Ends a pickle, in both directions.
@@ -39,8 +40,13 @@ pub enum Request {
         /// How to answer.
         encoding: Encoding,
     },
-    /// No command; this is the complete answer to it.
-    Refused(Vec<u8>),
+    /// No command.
+    Refused {
+        /// The complete answer.
+        reply: Vec<u8>,
+        /// Why it could not be read, if that is so.
+        why: Option<String>,
+    },
     /// The client is done: close the connection without an answer.
     Close,
 }
@@ -128,19 +134,25 @@ impl Requests {
             Ok(Value::List(words) | Value::Tuple(words)) => Request::Command { words, encoding: Encoding::Pickle },
             Ok(_) => {
                 let failure = Failure::new(FailureKind::Exception, "Invalid command");
-                Request::Refused(reply(Encoding::Pickle, &Err(failure)))
+                Request::Refused { reply: reply(Encoding::Pickle, &Err(failure)), why: None }
             }
-            Err(error) => Request::Refused(framed(pickle::encode(&Value::Text(format!("ERROR: {error}"))))),
+            Err(error) => {
+                let why = error.to_string();
+                let reply = framed(pickle::encode(&Value::Text(format!("ERROR: {why}"))));
+                Request::Refused { reply, why: Some(why) }
+            }
         })
     }
 }
 
 fn json_request(line: &[u8]) -> Request {
-    let refused =
-        |text: String| Request::Refused(reply(Encoding::Json, &Err(Failure::new(FailureKind::Exception, text))));
+    let refused = |text: String, why: Option<String>| {
+        let reply = reply(Encoding::Json, &Err(Failure::new(FailureKind::Exception, text)));
+        Request::Refused { reply, why }
+    };
     let value = match serde_json::from_slice(line) {
         Ok(value) => value,
-        Err(error) => return refused(format!("ERROR: {error}")),
+        Err(error) => return refused(format!("ERROR: {error}"), Some(error.to_string())),
     };
     let words = match value {
         serde_json::Value::Array(words) => Some(words),
@@ -152,7 +164,7 @@ fn json_request(line: &[u8]) -> Request {
     };
     match words {
         Some(words) => Request::Command { words: words.into_iter().map(from_json).collect(), encoding: Encoding::Json },
-        None => refused("Invalid command".to_owned()),
+        None => refused("Invalid command".to_owned(), None),
     }
 }
 
@@ -261,6 +273,18 @@ pub fn kind(kind: FailureKind) -> &'static str {
         FailureKind::DuplicateJail => "DuplicateJail",
         FailureKind::Regex => "Regex",
     }
+}
+
+/// A failure as Python shows the exception: `ValueError('…')`.
+#[must_use]
+pub fn exception(failure: &Failure) -> String {
+    let shown = match (failure.kind, &failure.arguments[..]) {
+        // of a system error all but the file
+        (FailureKind::FileNotFound, [number, text, ..]) => vec![number.clone(), text.clone()],
+        (_, arguments) => arguments.to_vec(),
+    };
+    let arguments: Vec<String> = shown.iter().map(repr).collect();
+    format!("{}({})", pickle::class(failure.kind).1, arguments.join(", "))
 }
 
 /// A value as JSON: lists, tuples and sets are arrays, keys are texts.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use crate::address::Id;
 use crate::config::settings::Compat;
 use crate::control::{Failure, FailureKind, Reply, Value};
-use crate::fail2ban::repr;
+use crate::fail2ban::{protocol, repr};
 use crate::firewall::Change;
 use crate::jail::{self, Decision, Reason};
 use crate::state;
@@ -27,6 +27,8 @@ mod stream;
 
 /// Characters of a command that a message about it shows.
 const SHOWN: usize = 200;
+/// A jail's name of so many characters is warned about: iptables allows 28 to a chain, `f2b-` included.
+const LONG_NAME: usize = 26;
 
 fn failure(kind: FailureKind, text: impl Into<String>) -> Failure {
     Failure::new(kind, text)
@@ -70,8 +72,8 @@ impl Engine {
         let answer = self.command(&command);
         if let Err(failure) = &answer {
             let words: String = repr::repr(&Value::List(command)).chars().take(SHOWN).collect();
-            let why = failure.arguments.iter().map(text).collect::<Vec<_>>().join(", ");
-            let text = format!("Command {} has failed. Received {:?}: {}", shown(&words), failure.kind, shown(&why));
+            let why: String = protocol::exception(failure).chars().take(SHOWN).collect();
+            let text = format!("Command {} has failed. Received {}", shown(&words), shown(&why));
             self.effects.line(Level::ERROR, "transmitter", text);
         }
         self.effects.replies.push((reply, answer));
@@ -86,7 +88,14 @@ impl Engine {
             "version" => Ok(self.options.compat.version().into()),
             "echo" => Ok(Value::List(words[1..].to_vec())),
             "server-status" => Ok("Server ready".into()),
-            "status" => self.status(&words[1..]),
+            "status" => {
+                let answer = self.status(&words[1..])?;
+                if let Some(flavor) = word(2).filter(|flavor| !answers::FLAVORS.contains(&flavor.as_str())) {
+                    let text = format!("Status flavor '{}' is not known, it is answered with 'basic'", shown(&flavor));
+                    self.effects.line(Level::WARNING, "actions", text);
+                }
+                Ok(answer)
+            }
             "stats" | "statistic" | "statistics" if self.options.compat == Compat::V1_1 => Ok(self.statistics()),
             "banned" => Ok(self.banned(&words[1..])),
             "unban" => self.unban_everywhere(&words[1..]),
@@ -105,7 +114,7 @@ impl Engine {
             }
             "config-error" => {
                 let text = need(1)?;
-                self.effects.line(Level::ERROR, "server", shown(&text));
+                self.effects.line(Level::ERROR, "transmitter", shown(&text));
                 Ok(Value::None)
             }
             "flushlogs" => self.flush_logs(),
@@ -163,6 +172,12 @@ impl Engine {
         if name == "--all" {
             return Err(failure(FailureKind::Exception, "Reserved name '--all'"));
         }
+        if name.chars().count() >= LONG_NAME {
+            let text =
+                format!("Jail name '{}' is long; names of chains and sets made of it may be too long", shown(name));
+            self.effects.line(Level::WARNING, "jail", text);
+        }
+        self.effects.line(Level::INFO, "jail", format!("Creating new jail '{}'", shown(name)));
         let kind = backend.split('[').next().unwrap_or_default().trim().to_ascii_lowercase();
         if kind != "auto" && kind != "gamin" && !known.contains(&kind.as_str()) {
             let known = repr::repr(&Value::List(known.iter().map(|name| Value::from(*name)).collect()));
@@ -173,7 +188,6 @@ impl Engine {
         self.last_tag += 1;
         self.tags.insert(self.last_tag, key.clone());
         self.jails.insert(key.clone(), Jail::new(self.last_tag, key, backend.to_owned()));
-        self.effects.line(Level::INFO, "jail", format!("Creating new jail '{}'", shown(name)));
         let used = if kind == "polling" { "polling" } else { "pyinotify" };
         let by = if used == "polling" { "poller" } else { used };
         self.effects.line(Level::INFO, "jail", format!("Jail '{}' uses {by} {{}}", shown(name)));
@@ -313,28 +327,12 @@ impl Engine {
     fn change(&mut self, name: &Arc<str>, words: &[Value]) -> Reply {
         let Some(jail) = self.jails.get(name) else { return Err(failure(FailureKind::UnknownJail, &**name)) };
         let mut setup = jail.setup.clone();
-        let (value, _) = setup.set(words)?;
+        let logs = setup.logs.len();
+        let (value, line) = setup.set(words)?;
+        self.announce(name, setup.logs.get(logs).cloned());
         self.adopt(name, setup)?;
-        self.told(words, &value);
+        self.effects.lines.extend(line);
         Ok(value)
-    }
-
-    /// Logs a new setting, if it is one that is logged.
-    fn told(&mut self, words: &[Value], value: &Value) {
-        let value = shown(&text(value));
-        let option = words.first().map(text).unwrap_or_default();
-        let (part, line) = match option.as_str() {
-            "maxretry" => ("filter", format!("  maxRetry: {value}")),
-            "findtime" => ("filter", format!("  findtime: {value}")),
-            "maxlines" => ("filter", format!("  maxLines: {value}")),
-            "logencoding" => ("filter", format!("  encoding: {value}")),
-            "bantime" => ("actions", format!("  banTime: {value}")),
-            other => match other.strip_prefix("bantime.") {
-                Some(name) => ("jail", format!("Set banTime.{name} = {value}")),
-                None => return,
-            },
-        };
-        self.effects.line(Level::INFO, part, line);
     }
 
     fn ban_by_hand(&mut self, name: &Arc<str>, id: &str) -> Result<usize, Failure> {

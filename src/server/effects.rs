@@ -246,7 +246,7 @@ impl Engine {
         }
         if odd > 0 && jail.told_odd.is_none_or(|told| !(0.0..TELL_ODD).contains(&(now - told))) {
             jail.told_odd = Some(now);
-            let findtime = span(jail.counts.limits().findtime);
+            let findtime = jail.counts.limits().findtime;
             let text = if tally.replaced > 0 {
                 let distance = span(tally.distance.unsigned_abs() as f64);
                 let side = if tally.distance < 0 { "before" } else { "after" };
@@ -255,7 +255,7 @@ impl Engine {
                      is wrong; lines like that count as of now"
                 )
             } else {
-                format!("[{name}] Ignoring all log entries older than {findtime}; they were written before it started")
+                format!("[{name}] Ignoring all log entries older than {findtime}s; they were written before it started")
             };
             self.effects.line(Level::WARNING, "filter", text);
             let text = format!("[{name}] Please check a jail for a timing issue. Log file: {path}");

@@ -323,6 +323,10 @@ impl Engine {
 
     fn read(&mut self, read: Read) {
         let Some(jail) = self.tags.get(&read.tag).and_then(|name| self.jails.get_mut(name)) else { return };
+        // what was read of a log that has left in the meantime
+        if !jail.announced.contains(&*read.path) {
+            return;
+        }
         jail.positions.insert(read.path.clone(), read.position.clone());
         if self.state.is_some() {
             self.positions.insert((read.tag, read.path), read.position);
@@ -331,10 +335,9 @@ impl Engine {
     }
 
     fn opened(&mut self, read: Read) {
-        let Position { offset, hash, .. } = &read.position;
-        let text = format!("Added logfile: '{}' (pos = {offset}, hash = {hash})", shown(&read.path.to_string_lossy()));
-        self.effects.line(Level::INFO, "filter", text);
-        if let Some(jail) = self.tags.get(&read.tag).and_then(|name| self.jails.get_mut(name)) {
+        let Some(name) = self.tags.get(&read.tag).cloned() else { return };
+        self.added(&name, &read.path, &read.position);
+        if let Some(jail) = self.jails.get_mut(&name) {
             jail.positions.insert(read.path, read.position);
         }
     }
@@ -344,8 +347,8 @@ impl Engine {
         let (level, text) = match note {
             Note::Gone => (Level::MSG, format!("Log file '{path}' is not there; waiting for it")),
             Note::Back => (Level::MSG, format!("Log file '{path}' is there again")),
-            Note::Rotated => (Level::MSG, format!("Log rotation detected for {path}, reason: another file")),
-            Note::Truncated => (Level::MSG, format!("Log rotation detected for {path}, reason: it was emptied")),
+            Note::Rotated => (Level::MSG, format!("Log rotation detected for {path}, reason: (another file)")),
+            Note::Truncated => (Level::MSG, format!("Log rotation detected for {path}, reason: (emptied)")),
             Note::Failed(error) => {
                 let hint = if error.kind() == std::io::ErrorKind::PermissionDenied {
                     "; give the server the right to read it"

@@ -3,7 +3,7 @@
 //! There is one way to a changed jail: a copy of its settings is changed, and
 //! [`Engine::adopt`] makes what runs agree with the copy. A reload and a single `set` are the same.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use crate::fail2ban::{compile, database, date, increment, time};
 use crate::filter::record;
 use crate::firewall::{Change, Scope};
 use crate::jail::{self, Ban, Decision, Reason, Verdict};
-use crate::source::{Encoding, Method, Pattern, Position, Spec, Start};
+use crate::source::{self, Encoding, Method, Pattern, Position, Spec, Start};
 use crate::state;
 use crate::time::Time;
 
@@ -67,6 +67,8 @@ pub struct Jail {
     pub(super) acts: IndexMap<String, Act>,
     /// For actions that are commands.
     pub(super) queue: Option<Queue>,
+    /// Logs that are read, and were told of when they came.
+    pub(super) announced: HashSet<PathBuf>,
     /// How far each log was read.
     pub(super) positions: HashMap<Arc<Path>, Position>,
     /// Lines that could not be decided.
@@ -88,6 +90,7 @@ impl Jail {
             filter: None,
             acts: IndexMap::new(),
             queue: None,
+            announced: HashSet::new(),
             positions: HashMap::new(),
             undecided: Undecided::default(),
             told_odd: None,
@@ -111,7 +114,7 @@ impl Jail {
     pub(super) fn files(&self) -> Vec<String> {
         let mut files: Vec<String> =
             self.setup.logs.iter().map(|log| log.path.to_string_lossy().into_owned()).collect();
-        let mut more: Vec<String> = self.positions.keys().map(|path| path.to_string_lossy().into_owned()).collect();
+        let mut more: Vec<String> = self.announced.iter().map(|path| path.to_string_lossy().into_owned()).collect();
         more.retain(|path| !files.contains(path));
         more.sort();
         files.extend(more);
@@ -253,7 +256,8 @@ impl Engine {
         let setups = || self.jails.values().map(|jail| &jail.setup);
         if native && !setups().map(|setup| setup.edition).eq(self.mentions.0.iter().copied()) {
             let actions = setups().flat_map(|setup| setup.actions.iter().map(|(_, properties)| properties));
-            let mentions = Mentions::of(actions, setups().map(|setup| setup.ignore.command.as_str()));
+            let mentions =
+                Mentions::of(actions, setups().map(|setup| setup.ignore.command.as_deref().unwrap_or_default()));
             self.mentions = (setups().map(|setup| setup.edition).collect(), mentions);
         }
         let Some(jail) = self.jails.get(name) else { return Vec::new() };
@@ -326,6 +330,32 @@ impl Engine {
             decisions.extend(jail.counts.restore(ban, now));
         }
         self.carry_out(name, decisions, now);
+    }
+
+    /// Tells of a log that a jail is to read, and from where on; only once.
+    pub(super) fn announce(&mut self, name: &str, log: Option<LogPath>) {
+        let (Some(log), Some(jail)) = (log, self.jails.get_mut(name)) else { return };
+        if jail.announced.contains(&log.path) {
+            return;
+        }
+        let saved = jail.positions.get(&*log.path).cloned().or_else(|| {
+            let row = self.state.as_ref()?.position(name, &log.path.to_string_lossy()).ok()??;
+            Some(Position { inode: row.inode, hash: row.hash.into(), offset: row.offset })
+        });
+        // one that cannot be opened is told of when it can
+        if let Ok(position) = source::beginning(&log.path, encoding(&jail.setup), log.tail, saved.as_ref()) {
+            self.added(name, &log.path, &position);
+        }
+    }
+
+    /// Says that a log is read from now on, unless that was said.
+    pub(super) fn added(&mut self, name: &str, path: &Path, position: &Position) {
+        let Some(jail) = self.jails.get_mut(name) else { return };
+        if jail.announced.insert(path.to_owned()) {
+            let (Position { offset, hash, .. }, path) = (position, shown(&path.to_string_lossy()));
+            let text = format!("Added logfile: '{path}' (pos = {offset}, hash = {hash})");
+            self.effects.line(Level::INFO, "filter", text);
+        }
     }
 
     /// Begins to read the logs of a jail that has started.
@@ -443,6 +473,7 @@ impl Engine {
             }
             if !jail.setup.logs.iter().any(|new| new.path == log.path) {
                 jail.positions.retain(|path, _| **path != *log.path);
+                jail.announced.remove(&log.path);
                 let text = format!("Removed logfile: '{}'", shown(&log.path.to_string_lossy()));
                 self.effects.line(Level::INFO, "filter", text);
             }
@@ -519,11 +550,15 @@ impl Engine {
     pub(super) fn stop_jail(&mut self, name: &Arc<str>, leaving: Leaving) {
         let Some(jail) = self.jails.get_mut(name) else { return };
         if !jail.started {
-            return;
+            return self.effects.line(Level::INFO, "jail", format!("Jail '{name}' stopped"));
         }
         jail.started = false;
         self.logs.remove_all(jail.tag);
         self.questions.forget(name);
+        for path in jail.files() {
+            self.effects.line(Level::INFO, "filter", format!("Removed logfile: '{}'", shown(&path)));
+        }
+        jail.announced.clear();
         let decisions = jail.counts.flush(Reason::Stop);
         let bantime = jail.counts.limits().bantime;
         let bans = decisions.iter().filter_map(|decision| match decision {

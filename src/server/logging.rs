@@ -111,6 +111,15 @@ impl Target {
 pub struct Error {
     path: PathBuf,
     source: std::io::Error,
+    syslog: bool,
+}
+
+impl Error {
+    /// The socket, if syslog was the target.
+    #[must_use]
+    pub fn syslog_socket(&self) -> Option<&Path> {
+        self.syslog.then_some(&*self.path)
+    }
 }
 
 enum Output {
@@ -271,18 +280,17 @@ fn open(target: &Target) -> Result<Output, Error> {
                 socket.set_nonblocking(true)?;
                 Ok(socket)
             };
-            Output::Syslog(connect().map_err(|source| Error { path: path.clone(), source })?)
+            Output::Syslog(connect().map_err(|source| Error { path: path.clone(), source, syslog: true })?)
         }
     })
 }
 
 fn append(path: &Path) -> Result<File, Error> {
-    OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(0o600)
-        .open(path)
-        .map_err(|source| Error { path: path.to_owned(), source })
+    OpenOptions::new().append(true).create(true).mode(0o600).open(path).map_err(|source| Error {
+        path: path.to_owned(),
+        source,
+        syslog: false,
+    })
 }
 
 /// A message without anything that a terminal would obey or that would forge a second line.

@@ -18,7 +18,7 @@ pub use crate::firewall::Kind;
 use crate::firewall::{self, Firewall};
 
 use super::engine::{Engine, Event};
-use super::logging::{Level, Logger};
+use super::logging::{Level, Logger, shown};
 use super::socket::{self, Socket};
 use super::{engine, notify};
 
@@ -74,11 +74,15 @@ fn system(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Error {
 /// left out.
 pub fn run(configuration: &Configuration, options: Options, logger: Logger) -> Result<(), Error> {
     let socket = options.socket.as_deref().map(Socket::bind).transpose()?;
-    let socket = socket.map(|socket| socket.with_version(options.engine.compat.version()));
     let firewall = firewall::open(options.firewall)?;
     let _pidfile = options.pidfile.clone().map(PidFile::write).transpose()?;
     raise_file_limit();
     let logger = Arc::new(logger);
+    let reported = logger.clone();
+    let report = move |why: &str| {
+        reported.log(Level::ERROR, "asyncserver", &format!("PROTO-error: load message failed: {}", shown(why)));
+    };
+    let socket = socket.map(|socket| socket.with_version(options.engine.compat.version()).with_report(report));
     logger.log(Level::INFO, "server", &"-".repeat(50));
     logger.log(Level::INFO, "server", &format!("Starting {} v{}", super::NAME, options.engine.compat.version()));
     let about = format!("This is Sekimori {}; bans by {}", env!("CARGO_PKG_VERSION"), firewall.describe());

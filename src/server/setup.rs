@@ -3,7 +3,7 @@
 //! These are the raw settings. What follows from them (a compiled filter, followed logs,
 //! running actions) is made in `engine` when the jail starts, and made anew when they change.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,6 +15,8 @@ use crate::control::{Failure, FailureKind, Reply, Value};
 use crate::fail2ban::arithmetic::Number;
 use crate::fail2ban::repr::repr;
 use crate::fail2ban::{date, time};
+
+use super::logging::{Level, shown};
 
 /// A log of a jail.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,8 +36,8 @@ pub struct Ignore {
     pub set: AddressSet,
     /// Whether the machine's own addresses are ignored.
     pub own: bool,
-    /// Command to ask, or empty.
-    pub command: String,
+    /// Command to ask; empty asks none.
+    pub command: Option<String>,
     /// `ignorecache` as it was given.
     pub cache: Option<(String, i64, f64)>,
 }
@@ -61,37 +63,21 @@ pub struct Setup {
     pub journalmatch: Vec<Vec<String>>,
     /// Actions in their order.
     pub actions: Vec<(String, Properties)>,
+    /// Options `bantime.*` as they were given, by what follows the dot; also those that mean nothing.
+    given: BTreeMap<String, Value>,
     /// Whether nothing is processed for now.
     pub idle: bool,
     /// Another number after each change, of which no two are alike in this process.
     pub edition: u64,
 }
 
-/// What has to follow from a changed setting.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Effect {
-    /// Nothing but the new value.
-    None,
-    /// The filter has to be compiled again.
-    Filter,
-    /// `limits` or `increment` changed.
-    Limits,
-    /// A log is to be followed.
-    AddLog(LogPath),
-    /// A log is no longer to be followed.
-    RemoveLog(PathBuf),
-    /// An action came, changed or goes.
-    AddAction(String),
-    /// Its properties changed.
-    ChangeAction(String),
-    /// It goes.
-    RemoveAction(String),
-    /// `idle` changed.
-    Idle,
-}
+/// A line for the log: its level, the part that says it, the text.
+pub(super) type Line = (Level, &'static str, String);
 
 /// Seconds that a command of an action may take, unless `timeout` says otherwise.
 const TIMEOUT: i64 = 60;
+/// Names behind `bantime.` that are remembered.
+const MAX_GIVEN: usize = 32;
 /// Commands that an action has, if only empty ones.
 const COMMANDS: [&str; 9] = [
     "actionban",
@@ -205,6 +191,7 @@ impl Setup {
             logs: Vec::new(),
             journalmatch: Vec::new(),
             actions: Vec::new(),
+            given: BTreeMap::new(),
             idle: false,
             edition: next_edition(),
         }
@@ -222,11 +209,11 @@ impl Setup {
         self.edition = next_edition();
     }
 
-    /// `set JAIL WORDS…`: changes a setting.
+    /// `set JAIL WORDS…`: changes a setting; the answer, and what the log is told.
     ///
     /// # Errors
     /// The setting does not exist, or the value is of no use; nothing is changed then.
-    pub fn set(&mut self, words: &[Value]) -> Result<(Value, Effect), Failure> {
+    pub(super) fn set(&mut self, words: &[Value]) -> Result<(Value, Option<Line>), Failure> {
         let missing = || Failure::new(FailureKind::Index, "list index out of range");
         let option = words.first().and_then(Value::as_text).ok_or_else(missing)?;
         self.edition = next_edition();
@@ -234,6 +221,10 @@ impl Setup {
         let value = values.first();
         let need = || value.ok_or_else(missing);
         let needed = || need().map(text);
+        let told = |value: Value, part, name: &str| {
+            let line = format!("  {name}: {}", shown(&text(&value)));
+            (value, Some((Level::INFO, part, line)))
+        };
         Ok(match option {
             "idle" => {
                 self.idle = match needed()?.as_str() {
@@ -244,48 +235,48 @@ impl Setup {
                         return Err(Failure::new(FailureKind::Exception, text));
                     }
                 };
-                (Value::Bool(self.idle), Effect::Idle)
+                (Value::Bool(self.idle), None)
             }
             "ignoreself" => {
                 self.ignore.own = truth(need()?);
-                (Value::Bool(self.ignore.own), Effect::None)
+                (Value::Bool(self.ignore.own), None)
             }
             "addignoreip" => {
                 for entry in values {
                     self.ignore.add(&text(entry));
                 }
-                (self.ignore.shown(), Effect::None)
+                (self.ignore.shown(), None)
             }
             "delignoreip" => {
                 let entry = needed()?;
                 if !self.ignore.remove(&entry) {
                     return Err(bad("list.remove(x): x not in list"));
                 }
-                (self.ignore.shown(), Effect::None)
+                (self.ignore.shown(), None)
             }
             "ignorecommand" => {
-                self.ignore.command = needed()?;
-                (Value::Text(self.ignore.command.clone()), Effect::None)
+                self.ignore.command = Some(needed()?);
+                (self.shown_command(), None)
             }
             "ignorecache" => {
                 self.ignore.cache = ignorecache(&needed()?)?;
-                (self.ignore.shown_cache(), Effect::None)
+                (self.ignore.shown_cache(), None)
             }
             "maxretry" => {
                 self.limits.maxretry = u32::try_from(whole(need()?)?.max(0)).unwrap_or(u32::MAX);
-                (Value::Int(self.limits.maxretry.into()), Effect::Limits)
+                told(Value::Int(self.limits.maxretry.into()), "filter", "maxRetry")
             }
             "maxmatches" => {
                 self.limits.maxmatches = u32::try_from(whole(need()?)?.max(0)).unwrap_or(u32::MAX);
-                (Value::Int(self.limits.maxmatches.into()), Effect::Limits)
+                (Value::Int(self.limits.maxmatches.into()), None)
             }
             "findtime" => {
                 self.limits.findtime = seconds(need()?)?;
-                (number(self.limits.findtime), Effect::Limits)
+                told(number(self.limits.findtime), "filter", "findtime")
             }
             "bantime" => {
                 self.limits.bantime = seconds(need()?)?;
-                (number(self.limits.bantime), Effect::Limits)
+                told(number(self.limits.bantime), "actions", "banTime")
             }
             "maxlines" => {
                 let lines = whole(need()?)?;
@@ -293,39 +284,63 @@ impl Setup {
                     return Err(bad("maxlines must be integer greater than zero"));
                 }
                 self.filter.maxlines = u32::try_from(lines).unwrap_or(u32::MAX);
-                (Value::Int(lines), Effect::Filter)
+                told(Value::Int(lines), "filter", "maxLines")
             }
             "usedns" => {
-                let (value, name) = usedns(&needed()?);
-                self.filter.usedns = value;
-                (Value::Text(name.to_owned()), Effect::Filter)
+                let given = needed()?;
+                let known = usedns(&given);
+                self.filter.usedns = known.unwrap_or(UseDns::No);
+                let line = known.is_none().then(|| {
+                    (
+                        Level::ERROR,
+                        "filter",
+                        format!("usedns `{}` is not known; names are not looked up", shown(&given)),
+                    )
+                });
+                (usedns_name(self.filter.usedns).into(), line)
             }
             "prefregex" => {
                 let text = needed()?;
                 self.filter.prefregex = (!text.is_empty()).then(|| text.clone());
-                (Value::Text(text), Effect::Filter)
+                (Value::Text(text), None)
             }
             "addfailregex" => {
                 self.filter.failregex.extend(values.iter().flat_map(flat));
-                (texts(&self.filter.failregex), Effect::Filter)
+                (texts(&self.filter.failregex), None)
             }
             "addignoreregex" => {
                 self.filter.ignoreregex.extend(values.iter().flat_map(flat));
-                (texts(&self.filter.ignoreregex), Effect::Filter)
+                (texts(&self.filter.ignoreregex), None)
             }
             "delfailregex" | "delignoreregex" => {
-                let index = usize::try_from(whole(need()?)?).unwrap_or(usize::MAX);
+                let index = whole(need()?)?;
                 let list =
                     if option == "delfailregex" { &mut self.filter.failregex } else { &mut self.filter.ignoreregex };
-                if index < list.len() {
-                    list.remove(index);
+                let at = usize::try_from(index).ok().filter(|at| *at < list.len());
+                if let Some(at) = at {
+                    list.remove(at);
                 }
-                (texts(list), Effect::Filter)
+                let line = at.is_none().then(|| {
+                    (Level::ERROR, "filter", format!("There is no regular expression [{index}] that could be removed"))
+                });
+                (texts(list), line)
             }
             "datepattern" => {
                 let text = needed()?;
                 self.filter.datepattern = (!text.is_empty()).then_some(text);
-                (self.shown_datepattern(), Effect::Filter)
+                let shown_pattern = self.shown_datepattern();
+                let line = match &shown_pattern {
+                    Value::Tuple(parts) => match &parts[..] {
+                        [pattern @ Value::Text(_), Value::Text(name)] => Some((
+                            Level::INFO,
+                            "datedetector",
+                            format!("  date pattern `{}`: `{}`", repr(pattern), shown(name)),
+                        )),
+                        _ => None,
+                    },
+                    _ => None,
+                };
+                (shown_pattern, line)
             }
             "logtimezone" => {
                 let text = needed()?;
@@ -334,7 +349,7 @@ impl Setup {
                     return Err(bad(format!("Unknown or unsupported time zone: {text}")));
                 }
                 self.filter.logtimezone = (!text.is_empty()).then(|| text.clone());
-                (Value::Text(text), Effect::Filter)
+                (Value::Text(text), None)
             }
             "logencoding" => {
                 let text = needed()?;
@@ -342,7 +357,7 @@ impl Setup {
                     return Err(Failure::new(FailureKind::Lookup, format!("unknown encoding: {text}")));
                 }
                 self.filter.logencoding = text;
-                (Value::Text(self.shown_encoding()), Effect::Filter)
+                told(Value::Text(self.shown_encoding()), "filter", "encoding")
             }
             "addlogpath" => {
                 let tail = match values.get(1).map(text).as_deref() {
@@ -351,18 +366,18 @@ impl Setup {
                     _ => return Err(bad("File option must be 'head' or 'tail'")),
                 };
                 let log = LogPath { path: needed()?.into(), tail };
-                let effect = if self.logs.iter().any(|known| known.path == log.path) {
-                    Effect::None
+                let line = if self.logs.iter().any(|known| known.path == log.path) {
+                    Some((Level::ERROR, "filter", format!("{} already exists", shown(&log.path.to_string_lossy()))))
                 } else {
-                    self.logs.push(log.clone());
-                    Effect::AddLog(log)
+                    self.logs.push(log);
+                    None
                 };
-                (self.shown_logs(), effect)
+                (self.shown_logs(), line)
             }
             "dellogpath" => {
                 let path = PathBuf::from(needed()?);
                 self.logs.retain(|log| log.path != path);
-                (self.shown_logs(), Effect::RemoveLog(path))
+                (self.shown_logs(), None)
             }
             "addjournalmatch" => {
                 if let Some(Value::List(_)) = value {
@@ -370,12 +385,12 @@ impl Setup {
                 } else {
                     self.journalmatch.push(values.iter().map(text).collect());
                 }
-                (self.shown_journalmatch(), Effect::None)
+                (self.shown_journalmatch(), None)
             }
             "deljournalmatch" => {
                 let group: Vec<String> = values.iter().map(text).collect();
                 self.journalmatch.retain(|known| !group.is_empty() && *known != group);
-                (self.shown_journalmatch(), Effect::None)
+                (self.shown_journalmatch(), None)
             }
             "addaction" => {
                 let name = needed()?;
@@ -389,7 +404,7 @@ impl Setup {
                     ));
                 }
                 self.actions.push((name.clone(), Properties::default()));
-                (Value::Text(name.clone()), Effect::AddAction(name))
+                (Value::Text(name), None)
             }
             "delaction" => {
                 let name = needed()?;
@@ -397,7 +412,7 @@ impl Setup {
                     return Err(Failure::new(FailureKind::Key, format!("Invalid Action name: {name}")));
                 };
                 self.actions.remove(at);
-                (Value::None, Effect::RemoveAction(name))
+                (Value::None, None)
             }
             "action" => {
                 let name = needed()?;
@@ -424,9 +439,13 @@ impl Setup {
                     }
                     _ => return Err(missing()),
                 };
-                (reply, Effect::ChangeAction(name))
+                (reply, None)
             }
-            _ if option.starts_with("bantime.") => (self.set_increment(&option[8..], &needed()?)?, Effect::Limits),
+            _ if option.starts_with("bantime.") => {
+                let (name, given) = (&option[8..], needed()?);
+                let line = format!("Set banTime.{} = {}", shown(name), shown(&given));
+                (self.set_increment(name, &given)?, Some((Level::INFO, "jail", line)))
+            }
             _ => {
                 return Err(Failure::new(
                     FailureKind::Exception,
@@ -436,39 +455,36 @@ impl Setup {
         })
     }
 
-    fn set_increment(&mut self, option: &str, text: &str) -> Result<Value, Failure> {
+    fn set_increment(&mut self, option: &str, text: &str) -> Reply {
         let unset = text.is_empty();
-        let time = || span(text);
         let kept = (!unset).then(|| text.to_owned());
         let truth = matches!(text.to_ascii_lowercase().as_str(), "1" | "on" | "true" | "yes");
         let increment = &mut self.increment;
+        let mut value = Value::from(text);
         match option {
-            "increment" => increment.enabled = truth,
+            "increment" => {
+                increment.enabled = truth;
+                value = Value::Bool(truth);
+            }
             "overalljails" => increment.overalljails = truth,
             "factor" => increment.factor = kept,
             "formula" => increment.formula = kept,
             "multipliers" => increment.multipliers = kept,
-            "maxtime" => increment.maxtime = if unset { None } else { Some(time()?) },
-            "rndtime" => increment.rndtime = if unset { None } else { Some(time()?) },
-            _ => return Err(invalid()),
+            "maxtime" | "rndtime" => {
+                let time = if unset { None } else { Some(span(text)?) };
+                value = time.map_or(Value::None, number);
+                *(if option == "maxtime" { &mut increment.maxtime } else { &mut increment.rndtime }) = time;
+            }
+            // names that nobody knows are kept and shown, as the original does; a bounded number of them
+            _ if self.given.len() >= MAX_GIVEN => return Err(invalid()),
+            _ => {}
         }
-        self.get_increment(option)
-    }
-
-    fn get_increment(&self, option: &str) -> Reply {
-        let increment = &self.increment;
-        let kept = |text: &Option<String>| text.clone().map_or(Value::None, Value::Text);
-        Ok(match option {
-            "increment" => Value::Bool(increment.enabled),
-            "overalljails" => Value::Bool(increment.overalljails),
-            "factor" => kept(&increment.factor),
-            "formula" => kept(&increment.formula),
-            "multipliers" => kept(&increment.multipliers),
-            "maxtime" => increment.maxtime.map_or(Value::None, number),
-            "rndtime" => increment.rndtime.map_or(Value::None, number),
-            // as of any that is not set
-            _ => Value::None,
-        })
+        if unset {
+            self.given.remove(option);
+        } else {
+            self.given.insert(option.to_owned(), value);
+        }
+        Ok(self.given.get(option).cloned().unwrap_or(Value::None))
     }
 
     /// `get JAIL WORDS…` for what is a setting.
@@ -491,7 +507,7 @@ impl Setup {
             "journalmatch" => self.shown_journalmatch(),
             "ignoreself" => Value::Bool(self.ignore.own),
             "ignoreip" => self.ignore.shown(),
-            "ignorecommand" => Value::Text(self.ignore.command.clone()),
+            "ignorecommand" => self.shown_command(),
             "ignorecache" => self.ignore.shown_cache(),
             "prefregex" => Value::Text(self.filter.prefregex.clone().unwrap_or_default()),
             "failregex" => texts(&self.filter.failregex),
@@ -529,7 +545,7 @@ impl Setup {
                 action(words.get(1))?;
                 Value::List(METHODS.map(Value::from).to_vec())
             }
-            _ if option.starts_with("bantime.") => self.get_increment(&option[8..])?,
+            _ if option.starts_with("bantime.") => self.given.get(&option[8..]).cloned().unwrap_or(Value::None),
             _ => {
                 return Err(Failure::new(
                     FailureKind::Exception,
@@ -537,6 +553,11 @@ impl Setup {
                 ));
             }
         })
+    }
+
+    /// `False` before it was ever given.
+    fn shown_command(&self) -> Value {
+        self.ignore.command.as_deref().map_or(Value::Bool(false), Value::from)
     }
 
     fn shown_logs(&self) -> Value {
@@ -624,13 +645,14 @@ fn flat(value: &Value) -> Vec<String> {
     }
 }
 
-fn usedns(text: &str) -> (UseDns, &'static str) {
-    match text.to_ascii_lowercase().as_str() {
-        "yes" | "true" | "1" | "on" => (UseDns::Yes, "yes"),
-        "warn" => (UseDns::Warn, "warn"),
-        "raw" => (UseDns::Raw, "raw"),
-        _ => (UseDns::No, "no"),
-    }
+fn usedns(text: &str) -> Option<UseDns> {
+    Some(match text.to_ascii_lowercase().as_str() {
+        "yes" | "true" | "1" | "on" => UseDns::Yes,
+        "no" | "false" | "0" | "off" => UseDns::No,
+        "warn" => UseDns::Warn,
+        "raw" => UseDns::Raw,
+        _ => return None,
+    })
 }
 
 fn usedns_name(value: UseDns) -> &'static str {

@@ -81,6 +81,17 @@ pub struct Socket {
     listener: std::os::unix::net::UnixListener,
     file: File,
     version: String,
+    report: Report,
+}
+
+/// Where requests that cannot be read are told of.
+#[derive(Clone)]
+struct Report(Arc<dyn Fn(&str) + Send + Sync>);
+
+impl std::fmt::Debug for Report {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Report")
+    }
 }
 
 /// The name in the file system, removed only while it is still ours.
@@ -146,7 +157,15 @@ impl Socket {
             listener: listener.into(),
             file: File { path: path.to_owned(), identity },
             version: Compat::default().version().to_owned(),
+            report: Report(Arc::new(|_| {})),
         })
+    }
+
+    /// Has told why a request could not be read.
+    #[must_use]
+    pub fn with_report(mut self, report: impl Fn(&str) + Send + Sync + 'static) -> Socket {
+        self.report = Report(Arc::new(report));
+        self
     }
 
     /// Sets what `version` is answered with.
@@ -172,6 +191,7 @@ impl Socket {
         let shared = Arc::new(Shared {
             requests: requests.clone(),
             version: self.version,
+            report: self.report,
             buffered: AtomicUsize::new(0),
             start: Instant::now(),
         });
@@ -245,6 +265,7 @@ fn close_most_silent(peers: &mut Vec<Peer>) -> bool {
 struct Shared {
     requests: mpsc::Sender<Request>,
     version: String,
+    report: Report,
     /// Bytes of requests that are not whole yet.
     buffered: AtomicUsize,
     start: Instant,
@@ -298,7 +319,10 @@ impl Connection {
                 self.silent_since.store(BUSY, Ordering::Relaxed);
                 let bytes = match request {
                     protocol::Request::Close => return,
-                    protocol::Request::Refused(bytes) => bytes,
+                    protocol::Request::Refused { reply, why } => {
+                        why.iter().for_each(|why| (self.shared.report.0)(why));
+                        reply
+                    }
                     protocol::Request::Command { words, encoding } => self.shared.answer(words, encoding).await,
                 };
                 if !self.send(&bytes).await {

@@ -67,6 +67,29 @@ pub enum Note {
     Failed(io::Error),
 }
 
+/// Where reading of a file begins, and whether it is the one that was read before.
+fn place(stream: &Stream, metadata: &Metadata, from: &From) -> (u64, bool) {
+    match from {
+        From::End => (metadata.len(), false),
+        From::Saved(Some(saved)) if position::is_same(saved, stream.first(), stream.inode(), metadata.len()) => {
+            (saved.offset, true)
+        }
+        From::Saved(_) => (0, false),
+    }
+}
+
+/// Where a [`Follower`](super::Follower) would begin to read a file: at its end if `tail`, else where it
+/// was left according to `saved`, else at its beginning.
+///
+/// # Errors
+/// It is no regular file, or cannot be read.
+pub fn beginning(path: &Path, encoding: Encoding, tail: bool, saved: Option<&Position>) -> io::Result<Position> {
+    let stream = Stream::open(path, encoding)?;
+    let from = if tail { From::End } else { From::Saved(saved.cloned()) };
+    let (offset, _) = place(&stream, &stream.metadata()?, &from);
+    Ok(stream.position_at(offset))
+}
+
 /// A log that was just opened.
 #[derive(Debug)]
 pub struct Opened<'a> {
@@ -431,13 +454,7 @@ impl Log {
             let stream = &current.stream;
             let metadata = stream.metadata()?;
             let tail = matches!(from, From::End);
-            let known = matches!(&from, From::Saved(Some(saved))
-                if position::is_same(saved, stream.first(), stream.inode(), metadata.len()));
-            let offset = match &from {
-                From::End => metadata.len(),
-                From::Saved(Some(saved)) if known => saved.offset,
-                From::Saved(_) => 0,
-            };
+            let (offset, known) = place(stream, &metadata, &from);
             let mut start = Opened { path: &self.path, position: stream.position_at(offset), tail, stream };
             opened(tag, &mut start);
             let offset = start.position.offset;

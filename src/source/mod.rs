@@ -20,7 +20,7 @@ pub mod position;
 
 pub use encoding::Encoding;
 pub use follow::{Follower, Method, Pattern, Spec, Start, Waker};
-pub use log::{Delivery, Member, Note, Opened};
+pub use log::{Delivery, Member, Note, Opened, beginning};
 pub use position::Position;
 
 /// Gets what a [`Follower`] finds.

@@ -62,11 +62,23 @@ impl State {
     /// # Errors
     /// The file cannot be read.
     pub fn positions(&self, jail: &str) -> Result<Vec<Position>, Error> {
+        self.positions_at(jail, None)
+    }
+
+    /// How far one log of a jail was read.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub fn position(&self, jail: &str, path: &str) -> Result<Option<Position>, Error> {
+        Ok(self.positions_at(jail, Some(path))?.pop())
+    }
+
+    fn positions_at(&self, jail: &str, path: Option<&str>) -> Result<Vec<Position>, Error> {
         self.rows(
             "SELECT logs.jail, logs.path, firstlinemd5, lastfilepos, position, inode FROM logs \
              LEFT JOIN sekimori_logs AS own ON own.jail = logs.jail AND own.path = logs.path \
-             WHERE logs.jail = ?1 AND logs.path IS NOT NULL",
-            [jail],
+             WHERE logs.jail = ?1 AND logs.path IS NOT NULL AND logs.path = coalesce(?2, logs.path)",
+            (jail, path),
             |row| {
                 let offset = row.get::<_, f64>(3)?.max(0.0) as u64;
                 let same = row.get::<_, Option<i64>>(4)?.is_some_and(|own| own.cast_unsigned() == offset);

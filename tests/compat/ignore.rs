@@ -118,7 +118,7 @@ fn the_same_rule_ignores_the_same_failures() {
     let questions = Questions::start(runtime.handle(), move |answer| _ = tell.send(answer));
     let line = |text: &str| Match { line: text.into(), date: (0, 0) };
     for (list, command, id, data) in &cases {
-        let mut ignore = Ignore { command: (*command).to_owned(), ..Ignore::default() };
+        let mut ignore = Ignore { command: Some((*command).to_owned()), ..Ignore::default() };
         ignore.list = list.iter().map(|entry| (*entry).to_owned()).collect();
         let failure = Failure {
             regex: 0,

@@ -37,6 +37,7 @@ fn sigterm_lifts_all_bans_and_leaves_nothing_but_the_database() {
         [
             "INFO    Shutdown in progress...",
             "INFO    Stopping all jails",
+            &format!("INFO    Removed logfile: '{}'", home.path("auth.log").display()),
             &format!("NOTICE  [door] Unban {ATTACKER}"),
             "INFO    Jail 'door' stopped",
             "INFO    Connection to database closed.",

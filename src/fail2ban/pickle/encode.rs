@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 
-use super::EXCEPTIONS;
 use crate::control::{Failure, Reply, Value};
 
 /// A value, as requests are.
@@ -33,8 +32,7 @@ pub fn encode_reply(reply: &Reply) -> Vec<u8> {
 }
 
 fn write_failure(out: &mut Vec<u8>, failure: &Failure) {
-    let known = EXCEPTIONS.iter().find(|(_, _, kind)| *kind == failure.kind);
-    let (module, name, _) = known.unwrap_or(&EXCEPTIONS[0]);
+    let (module, name) = super::class(failure.kind);
     write_text(out, module);
     write_text(out, name);
     out.push(0x93);

@@ -67,7 +67,7 @@ fn what_is_no_command_is_answered_and_the_connection_goes_on() {
     let texts: Vec<String> = got
         .iter()
         .filter_map(|request| match request {
-            Request::Refused(bytes) => Some(String::from_utf8_lossy(bytes).into_owned()),
+            Request::Refused { reply, .. } => Some(String::from_utf8_lossy(reply).into_owned()),
             _ => None,
         })
         .collect();
@@ -131,7 +131,7 @@ fn sessions_of_the_real_client_are_understood() {
         let mut requests = Requests::default();
         requests.feed(&capture.request).unwrap();
         let got = all(&mut requests);
-        assert!(got.contains(&Request::Close) && got.iter().all(|request| !matches!(request, Request::Refused(_))));
+        assert!(got.contains(&Request::Close) && got.iter().all(|request| !matches!(request, Request::Refused { .. })));
         let mut replies = Replies::default();
         replies.feed(&capture.reply).unwrap();
         let answers: Vec<_> = std::iter::from_fn(|| replies.next_reply()).map(Result::unwrap).collect();

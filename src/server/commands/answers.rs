@@ -11,6 +11,9 @@ use crate::server::setup::{number, text};
 
 use super::{count, failure, list, missing, pair};
 
+/// Forms of a jail's status; `stats` is as `basic` before 1.1.
+pub(super) const FLAVORS: [&str; 4] = ["basic", "short", "stats", "cymru"];
+
 impl Engine {
     pub(in crate::server) fn status(&self, words: &[Value]) -> Reply {
         let flavor = words.get(1).map(text);
@@ -78,6 +81,10 @@ impl Engine {
         ];
         if flavor != Some("short") {
             actions.push(pair("Banned IP list", list(bans.iter().map(|ban| ban.id.to_string()))));
+        }
+        if flavor == Some("cymru") {
+            let lists = ["Banned ASN list", "Banned Country list", "Banned RIR list"];
+            actions.extend(lists.map(|name| pair(name, list(["error".to_owned()]))));
         }
         Value::List(vec![pair("Filter", Value::List(filter)), pair("Actions", Value::List(actions))])
     }

@@ -7,7 +7,7 @@ use crate::fail2ban::{database, time};
 use crate::server::engine::Engine;
 use crate::server::logging::{Level, Target, shown};
 use crate::server::setup::{number, text};
-use crate::server::{causes, clock, effects};
+use crate::server::{NAME, causes, clock, effects};
 use crate::state::{self, State};
 
 use super::{failure, missing};
@@ -82,16 +82,19 @@ impl Engine {
         // what was said before belongs into the old one
         self.settle();
         if let Err(error) = self.logger.set_target(&Target::parse(target, &self.general.syslogsocket)) {
-            self.effects.line(
-                Level::ERROR,
-                "server",
-                format!("Unable to log to '{}': {}", shown(target), causes(&error)),
-            );
+            let text = match error.syslog_socket() {
+                Some(path) => {
+                    format!("Syslog socket file: {} does not exists or is not a socket", shown(&path.to_string_lossy()))
+                }
+                None => format!("Unable to log to '{}': {}", shown(target), causes(&error)),
+            };
+            self.effects.line(Level::ERROR, "server", text);
             return Err(failure(FailureKind::Exception, "Failed to change log target"));
         }
         target.clone_into(&mut self.general.logtarget);
-        let text =
-            format!("Changed logging target to {} for Fail2ban v{}", shown(target), self.options.compat.version());
+        let name = format!("{} v{}", NAME, self.options.compat.version());
+        self.effects.line(Level::INFO, "server", format!("Start {name}"));
+        let text = format!("Changed logging target to {} for {name}", shown(target));
         self.effects.line(Level::INFO, "server", text);
         Ok(target.into())
     }

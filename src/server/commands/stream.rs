@@ -40,7 +40,7 @@ impl Engine {
                 Some("start") => match drafts.as_mut().and_then(|drafts| drafts.shift_remove(&*name)) {
                     Some(setup) => self.known(&name).and_then(|name| {
                         self.adopt(&name, setup)?;
-                        self.effects.line(Level::INFO, "jail", format!("Jail '{name}' reloaded"));
+                        self.effects.line(Level::INFO, "server", format!("Jail '{name}' reloaded"));
                         Ok(())
                     }),
                     None => self.known(&name).map(|name| starts.push(name)),
@@ -48,16 +48,7 @@ impl Engine {
                 Some("add") if drafts.is_some() && self.jails.contains_key(&*name) => {
                     self.add_again(&name, words, drafts)
                 }
-                Some("set" | "multi-set") if words.len() > 2 => {
-                    match drafts.as_mut().and_then(|drafts| drafts.get_mut(&*name)) {
-                        Some(setup) => setup.set(&words[2..]).map(|(value, _)| self.told(&words[2..], &value)),
-                        // compiled when it starts, not with each regex
-                        None => match self.jails.get_mut(&*name).filter(|jail| !jail.started) {
-                            Some(jail) => jail.setup.set(&words[2..]).map(|(value, _)| self.told(&words[2..], &value)),
-                            None => self.set(&words[1..]).map(|_| ()),
-                        },
-                    }
-                }
+                Some("set" | "multi-set") if words.len() > 2 => self.set_in_stream(&words[1..], drafts),
                 _ => self.command(words).map(|_| ()),
             };
             if let Err(failure) = done {
@@ -83,6 +74,21 @@ impl Engine {
         }
         let started = self.start_jails(&starts);
         first.and(started)
+    }
+
+    /// `set` in a stream. What is about a jail that does not run, or that a reload changes, is only noted: it is
+    /// compiled when the jail starts, not with each regex.
+    fn set_in_stream(&mut self, words: &[Value], drafts: &mut Option<Drafts>) -> Result<(), Failure> {
+        let name = text(&words[0]);
+        let draft = drafts.as_mut().and_then(|drafts| drafts.get_mut(&*name));
+        let waiting = self.jails.get_mut(&*name).filter(|jail| !jail.started).map(|jail| &mut jail.setup);
+        let Some(setup) = draft.or(waiting) else { return self.set(words).map(|_| ()) };
+        let logs = setup.logs.len();
+        let (_, line) = setup.set(&words[1..])?;
+        let added = setup.logs.get(logs).cloned();
+        self.effects.lines.extend(line);
+        self.announce(&name, added);
+        Ok(())
     }
 
     /// `add` of a jail that is there, in a reload.

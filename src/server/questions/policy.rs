@@ -48,7 +48,8 @@ impl Policy {
     pub fn new(ignore: &Ignore, usedns: UseDns, own: Arc<AddressSet>) -> Policy {
         let mut rules = Rules::default();
         rules.ignoreself = ignore.own;
-        rules.command = !ignore.command.is_empty();
+        let command = ignore.command.clone().unwrap_or_default();
+        rules.command = !command.is_empty();
         rules.set_own(own);
         for entry in &ignore.list {
             rules.add(entry);
@@ -59,7 +60,7 @@ impl Policy {
             Arc::new(Answers { key: key.clone(), time, known: Mutex::new(Bounded::new(limit)) })
         });
         let warn = usedns == UseDns::Warn;
-        Policy { rules, command: ignore.command.clone(), deadline: command::DEADLINE, warn, cache }
+        Policy { rules, command, deadline: command::DEADLINE, warn, cache }
     }
 
     /// Whether a failure can be decided by [`Rules::check`] alone, or has to be asked about.

@@ -55,13 +55,13 @@ fn named_failure(name: &str) -> Failure {
 
 fn policy(list: &[&str], command: &str) -> Policy {
     let list = list.iter().map(|entry| (*entry).to_owned()).collect();
-    let ignore = Ignore { list, own: true, command: command.to_owned(), ..Ignore::default() };
+    let ignore = Ignore { list, own: true, command: Some(command.to_owned()), ..Ignore::default() };
     Policy::new(&ignore, UseDns::Warn, Arc::new(["127.0.0.0/8".parse().unwrap()].into_iter().collect()))
 }
 
 fn with_cache(command: &str, key: &str, count: i64, seconds: f64) -> Arc<Policy> {
     let cache = Some((key.to_owned(), count, seconds));
-    let ignore = Ignore { command: command.to_owned(), cache, ..Ignore::default() };
+    let ignore = Ignore { command: Some(command.to_owned()), cache, ..Ignore::default() };
     Arc::new(Policy::new(&ignore, UseDns::No, Arc::default()))
 }
 
