@@ -19,6 +19,7 @@ use crate::fail2ban::beautifier::arguments;
 use crate::fail2ban::diagnostic::nearest;
 use crate::fail2ban::repr::repr;
 use crate::server::logging::stamp_millis;
+use crate::server::settings;
 use connection::Connection;
 pub use connection::answers;
 pub use look::escaped;
@@ -92,7 +93,7 @@ pub fn parsed(program: &str, words: &[String]) -> Result<Box<Options>, ExitCode>
 
 /// The version of Fail2Ban that is followed.
 fn version() -> &'static str {
-    let (settings, _) = configuration::settings(&configuration::default_directory());
+    let (settings, _) = settings::read(&configuration::default_directory());
     settings.compat.version()
 }
 

@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use super::{check, dump};
-use crate::config::settings::{self, Compat, Settings};
+use crate::config::settings::{Compat, Settings};
 use crate::control::Value;
-use crate::fail2ban::diagnostic::Diagnostic;
 use crate::fail2ban::layer::Vendor;
 use crate::fail2ban::{self, Configuration, Options, vendor};
+use crate::server::settings;
 
 /// Fail2Ban's exit code for anything that failed.
 const FAILED: u8 = 255;
@@ -48,18 +48,6 @@ pub fn default_directory() -> PathBuf {
 #[must_use]
 pub fn vendor_layers() -> Vec<Vendor> {
     vec![Vendor::Directory(PathBuf::from("/usr/share/sekimori")), Vendor::Embedded(vendor::EMBEDDED)]
-}
-
-/// sekimori.toml of the configuration directory, else of /etc/sekimori.
-#[must_use]
-pub fn settings(directory: &Path) -> (Settings, Vec<Diagnostic>) {
-    let near = directory.join("sekimori.toml");
-    let path = if near.exists() { near } else { PathBuf::from("/etc/sekimori/sekimori.toml") };
-    let (settings, problems) = settings::read(&path);
-    let found = problems
-        .into_iter()
-        .map(|problem| Diagnostic::error(Some(problem.span), problem.text).width(problem.width).help(problem.help));
-    (settings, found.collect())
 }
 
 /// Without a fail2ban.conf nobody expects files of Fail2Ban's names; then they are ours.
@@ -105,7 +93,7 @@ impl Request {
     /// As of [`Request::place`].
     pub fn read_general(&self) -> Result<Configuration, String> {
         let directory = self.place()?;
-        let (settings, _) = settings(&directory);
+        let (settings, _) = settings::read(&directory);
         let mut configuration = fail2ban::read_general(&directory, &self.options(&settings));
         own_places(&mut configuration, &directory);
         Ok(configuration)
@@ -142,11 +130,14 @@ impl Request {
     /// As of [`Request::place`].
     pub fn read(&self) -> Result<Configuration, String> {
         let directory = self.place()?;
-        let (settings, problems) = settings(&directory);
-        let mut configuration = fail2ban::read(&directory, &self.options(&settings));
-        configuration.diagnostics.splice(0..0, problems);
-        if let Some(text) = std::fs::read_to_string(directory.join("sekimori.toml")).ok().filter(|t| !t.is_empty()) {
-            configuration.texts.insert(directory.join("sekimori.toml"), text.into());
+        let (settings, problems) = settings::read(&directory);
+        let options = self.options(&settings);
+        let mut configuration = fail2ban::read(&directory, &options);
+        let strangers = settings::strangers(&settings, &directory, &options);
+        configuration.diagnostics.splice(0..0, problems.into_iter().chain(strangers));
+        let path = settings::path(&directory);
+        if let Some(text) = std::fs::read_to_string(&path).ok().filter(|text| !text.is_empty()) {
+            configuration.texts.insert(path, text.into());
         }
         Ok(configuration)
     }

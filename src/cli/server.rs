@@ -12,13 +12,13 @@ use rustix::fs::Mode;
 
 use super::client::{self, FAILED, answers, base_name, complain, wait_for_answer};
 use super::options::Options;
-use super::{background, check, configuration};
+use super::{background, check};
 use crate::config::settings::{Backend, Settings};
 use crate::control::Value;
 use crate::fail2ban::Configuration;
 use crate::server::logging::{Level, Logger, Target};
 use crate::server::run::Kind;
-use crate::server::{causes, engine, run};
+use crate::server::{causes, engine, run, settings};
 
 /// A server that lives answers within this time.
 const PONG: Duration = Duration::from_millis(500);
@@ -62,7 +62,7 @@ pub fn foreground(options: &Options) -> Result<(), String> {
     rustix::process::umask(Mode::RWXG | Mode::RWXO);
     let request = options.request();
     let directory = request.place()?;
-    let (settings, _) = configuration::settings(&directory);
+    let (settings, _) = settings::read(&directory);
     let mut read = if options.configured_by_client { request.read_general()? } else { request.read_for_server()? };
     eprint!("{}", check::report(&read.diagnostics, &read.texts, std::io::stderr().is_terminal()));
     if read.is_fatal() {

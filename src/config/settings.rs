@@ -96,6 +96,17 @@ pub struct Settings {
     pub undecided: Undecided,
     /// Keys `jail.NAME.undecided`, by name of the jail.
     pub undecided_of: BTreeMap<String, Undecided>,
+    /// The tables `[jail.NAME]`.
+    pub jails: Vec<Named>,
+}
+
+/// A jail that the settings name.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Named {
+    /// Its name.
+    pub name: String,
+    /// Where the name stands.
+    pub span: Span,
 }
 
 impl Default for Settings {
@@ -106,6 +117,7 @@ impl Default for Settings {
             backend: Backend::default(),
             undecided: Undecided::default(),
             undecided_of: BTreeMap::new(),
+            jails: Vec::new(),
         }
     }
 }
@@ -185,6 +197,8 @@ pub fn parse(text: &str, path: &Path) -> (Settings, Vec<Problem>) {
             "undecided" => settings.undecided = reader.undecided(value).unwrap_or(settings.undecided),
             "jail" => {
                 for (name, value) in reader.table(value, "write [jail.NAME]") {
+                    let span = reader.span(name.span().start);
+                    settings.jails.push(Named { name: name.get_ref().to_string(), span });
                     for (key, value) in reader.table(value, "write [jail.NAME]") {
                         if key.get_ref() != "undecided" {
                             reader.unknown(key, "[jail.NAME] has the key `undecided`");
@@ -214,12 +228,17 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn problem(&mut self, range: std::ops::Range<usize>, text: String, help: &str) {
-        let before = self.text.get(..range.start).unwrap_or(self.text);
+    /// The place of a byte.
+    fn span(&self, at: usize) -> Span {
+        let before = self.text.get(..at).unwrap_or(self.text);
         let line = before.matches('\n').count() + 1;
         let column = before.rsplit('\n').next().unwrap_or("").chars().count() + 1;
         let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        let span = Span { file: Arc::clone(&self.file), line: number(line), column: number(column) };
+        Span { file: Arc::clone(&self.file), line: number(line), column: number(column) }
+    }
+
+    fn problem(&mut self, range: std::ops::Range<usize>, text: String, help: &str) {
+        let span = self.span(range.start);
         let width = self.text.get(range).map_or(0, |part| part.lines().next().unwrap_or("").chars().count());
         self.problems.push(Problem { span, width, text, help: help.to_owned() });
     }

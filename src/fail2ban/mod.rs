@@ -30,4 +30,4 @@ pub mod values;
 pub mod vendor;
 
 use stream::references;
-pub use stream::{Configuration, Options, read, read_general};
+pub use stream::{Configuration, Options, jail_names, read, read_general};

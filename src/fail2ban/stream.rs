@@ -121,6 +121,19 @@ pub fn read_general(directory: &Path, options: &Options) -> Configuration {
     configuration
 }
 
+/// The names of all jails, those included that are off or broken.
+#[must_use]
+pub fn jail_names(directory: &Path, options: &Options) -> Vec<String> {
+    let mut files = Files::new(&without_slash(directory), options.vendor.clone());
+    let merged = files.read("jail").unwrap_or_default();
+    merged.sections.into_keys().filter(|name| is_jail(name)).collect()
+}
+
+/// Whether a section of jail.conf is a jail.
+fn is_jail(section: &str) -> bool {
+    section != "INCLUDES" && !section.starts_with("KNOWN/")
+}
+
 fn without_slash(directory: &Path) -> PathBuf {
     let text = directory.to_string_lossy();
     let bare = text.trim_end_matches('/');
@@ -225,7 +238,7 @@ fn jails(configuration: &mut Configuration, files: &mut Files, options: &Options
     }
     let referenced = references(&merged);
     for name in merged.sections.keys() {
-        if name == "INCLUDES" || name.starts_with("KNOWN/") || options.jail.as_ref().is_some_and(|only| only != name) {
+        if !is_jail(name) || options.jail.as_ref().is_some_and(|only| only != name) {
             continue;
         }
         let reader = Reader { files, merged: &merged, options, referenced: &referenced, found: Vec::new() };

@@ -21,6 +21,7 @@ pub mod own;
 pub mod questions;
 pub mod random;
 pub mod run;
+pub mod settings;
 pub mod setup;
 pub mod socket;
 mod undecided;

@@ -13,6 +13,7 @@ use crate::cli::configuration;
 use crate::filter::exact::Cache;
 use crate::filter::{Clock, Failure, approximate, record};
 use crate::line::MAX_LINE;
+use crate::server::settings;
 use crate::source::Encoding;
 use crate::time::Time;
 use fast::Fast;
@@ -55,7 +56,7 @@ pub fn main(words: &[String]) -> ExitCode {
     };
     if options.short_version || options.version {
         let directory = options.config.clone().unwrap_or_else(configuration::default_directory);
-        let version = configuration::settings(&directory).0.compat.version();
+        let version = settings::read(&directory).0.compat.version();
         if options.short_version {
             println!("{version}");
         } else if original {

@@ -16,6 +16,7 @@ use crate::fail2ban::filter::{self, ResolvedFilter};
 use crate::fail2ban::text::Text;
 use crate::fail2ban::{self, date, regex, repr, tags};
 use crate::filter::record::Filter;
+use crate::server::settings;
 
 /// Longest expression or line in the head of a report, in characters.
 const SHORT: usize = 53;
@@ -53,7 +54,7 @@ struct Raw {
 /// If it cannot be used. The report then ends with the error; details stand on stderr.
 pub fn load(options: &Options, words: &Words, year: u16, sheet: &mut Sheet) -> Result<Subject, Failed> {
     let directory = options.config.clone().unwrap_or_else(configuration::default_directory);
-    let compat = configuration::settings(&directory).0.compat;
+    let compat = settings::read(&directory).0.compat;
     let dates = date::Options::tool(year);
     let datepattern = options.datepattern.as_ref().filter(|pattern| !pattern.is_empty());
     if let Some(lines) = options.maxlines {

@@ -6,10 +6,12 @@ use std::sync::Arc;
 use indexmap::IndexMap;
 
 use crate::control::{Command, Failure, FailureKind, Reply, Value};
+use crate::fail2ban::diagnostic::Diagnostic;
 use crate::fail2ban::{self, repr};
 use crate::server::engine::Engine;
 use crate::server::jail::Leaving;
 use crate::server::logging::{Level, shown};
+use crate::server::settings;
 use crate::server::setup::{Setup, text};
 
 use super::{SHOWN, failure};
@@ -119,6 +121,7 @@ impl Engine {
         }
         let what = if all { "all jails".to_owned() } else { format!("jail {}", shown(scope)) };
         self.effects.line(Level::INFO, "server", format!("Reload {what}"));
+        self.reread_settings();
         let scope: Vec<Arc<str>> = self.jails.keys().filter(|name| all || ***name == *scope).cloned().collect();
         if has("--unban") {
             for name in &scope {
@@ -177,16 +180,33 @@ impl Engine {
         self.reload(scope, options, &stream)
     }
 
-    /// Takes from a configuration that we read ourselves what the stream does not say.
-    pub(in crate::server) fn heed(&mut self, configuration: &fail2ban::Configuration) {
-        for found in &configuration.diagnostics {
+    /// Logs what is wrong in files.
+    fn report(&mut self, diagnostics: &[Diagnostic]) {
+        for found in diagnostics {
             let place = found.span.as_ref().map_or_else(String::new, |span| format!("{span}: "));
+            let help = found.help.as_ref().map_or_else(String::new, |help| format!("; {help}"));
             let level = match found.severity {
                 fail2ban::diagnostic::Severity::Warning => Level::WARNING,
                 _ => Level::ERROR,
             };
-            self.effects.line(level, "configreader", shown(&format!("{place}{}", found.text)));
+            self.effects.line(level, "configreader", shown(&format!("{place}{}{help}", found.text)));
         }
+    }
+
+    /// Takes from sekimori.toml what may change while the server runs: what is done about undecided lines.
+    fn reread_settings(&mut self) {
+        let (settings, mut found) = settings::read(&self.options.directory);
+        if found.is_empty() {
+            found = settings::strangers(&settings, &self.options.directory, &self.options.reading);
+            self.options.undecided = settings.undecided;
+            self.options.undecided_of = settings.undecided_of;
+        }
+        self.report(&found);
+    }
+
+    /// Takes from a configuration that we read ourselves what the stream does not say.
+    pub(in crate::server) fn heed(&mut self, configuration: &fail2ban::Configuration) {
+        self.report(&configuration.diagnostics);
         for jail in &configuration.jails {
             self.patterns.insert(jail.name.clone(), jail.globs.clone());
         }
