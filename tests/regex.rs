@@ -187,3 +187,64 @@ fn json_says_what_a_server_would_count() {
     assert_eq!(found, [(2, "192.0.2.1"), (3, "192.0.2.2"), (5, "192.0.2.3")]);
     assert_eq!((&lines[1]["time"], &lines[2]["f"]["user"]), (&1_795_482_000.0.into(), &"bob".into()));
 }
+
+#[test]
+fn an_exception_beside_a_filter_with_its_own_holds_as_well() {
+    let folder = tempfile::tempdir().unwrap();
+    configuration(folder.path());
+    let filter = "[Definition]\nfailregex = fail from <HOST>\nignoreregex = joke\n";
+    std::fs::write(folder.path().join("filter.d/own.conf"), filter).unwrap();
+    let log = "2026-11-24 01:00:00 fail from 192.0.2.1\n2026-11-24 01:00:01 joke fail from 192.0.2.2\n\
+               2026-11-24 01:00:02 test fail from 192.0.2.3\n";
+    let output = regex(folder.path(), &["-c", ".", "-", "own", "test"], log.as_bytes());
+    let report = text(&output.stdout);
+    assert!(report.contains("Ignoreregex: 2 total\n"), "{report}");
+    assert!(report.contains("|   1) [1] joke\n|   2) [1] test\n"), "{report}");
+    assert!(report.contains("Lines: 3 lines, 2 ignored, 1 matched, 0 missed"), "{report}");
+}
+
+#[test]
+fn values_of_no_use_are_errors_with_a_reason_or_stay_as_they_are() {
+    let folder = tempfile::tempdir().unwrap();
+    for (words, why) in [
+        (["-e", "nosuch"], "there is no encoding `nosuch`"),
+        (["--TZ", "bogus"], "`bogus`"),
+        (["-l", "bogus"], "`bogus` is no log level"),
+    ] {
+        let output = regex(folder.path(), &[&words[..], &["-", "from <HOST>"]].concat(), LINE.as_bytes());
+        let said = text(&output.stdout) + &text(&output.stderr);
+        assert!(output.status.code() == Some(255) && said.contains(why), "{words:?}: {said}");
+    }
+    let output = regex(folder.path(), &["-o", "<ip> <nosuch>", "-", "from <HOST>"], LINE.as_bytes());
+    assert_eq!((output.status.code(), text(&output.stdout).as_str()), (Some(0), "192.0.2.1 <nosuch>\n"));
+}
+
+#[test]
+fn a_report_has_neither_warnings_nor_log_messages_in_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = format!("{LINE}{}\n", "x".repeat(300_000));
+    let report = |words: &[&str]| {
+        let output = regex(folder.path(), &[words, &["-", "from <HOST>"]].concat(), log.as_bytes());
+        assert!(text(&output.stderr).contains("line 2 is longer than"), "{output:?}");
+        let report = text(&output.stdout);
+        report.lines().filter(|line| !line.starts_with("[processed in ")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let quiet = report(&[]);
+    assert_eq!(report(&["--log-level", "debug"]), quiet);
+    assert!(quiet.iter().all(|line| !line.contains("longer than")), "{quiet:?}");
+}
+
+#[test]
+fn rows_have_the_groups_of_a_session_as_they_came_and_users_last() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("filter.d")).unwrap();
+    let filter = "[Definition]\nprefregex = ^<F-MLFID>\\w+</F-MLFID>: <F-CONTENT>.+</F-CONTENT>$\n\
+                  failregex = ^<F-NOFAIL>hello</F-NOFAIL> <F-USER>\\w+</F-USER>$\n    ^<F-ALT_USER>\\w+</F-ALT_USER> from <HOST>$\n";
+    std::fs::write(folder.path().join("filter.d/talk.conf"), filter).unwrap();
+    let log = "2026-11-24 01:00:00 a: hello bob\n2026-11-24 01:00:01 a: root from 192.0.2.1\n";
+    let output = regex(folder.path(), &["-c", ".", "-o", "row", "-", "talk"], log.as_bytes());
+    let row = text(&output.stdout);
+    let places: Vec<usize> =
+        ["'mlfid'", "'user'", "'ip4'", "'users'"].iter().filter_map(|name| row.find(name)).collect();
+    assert!(places.len() == 4 && places.is_sorted(), "{row}");
+}
