@@ -238,7 +238,7 @@ fn a_report_has_neither_warnings_nor_log_messages_in_it() {
 fn rows_have_the_groups_of_a_session_as_they_came_and_users_last() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::create_dir(folder.path().join("filter.d")).unwrap();
-    let filter = "[Definition]\nprefregex = ^<F-MLFID>\\w+</F-MLFID>: <F-CONTENT>.+</F-CONTENT>$\n\
+    let filter = "[Definition]\nprefregex = ^ <F-MLFID>\\w+</F-MLFID>: <F-CONTENT>.+</F-CONTENT>$\n\
                   failregex = ^<F-NOFAIL>hello</F-NOFAIL> <F-USER>\\w+</F-USER>$\n    ^<F-ALT_USER>\\w+</F-ALT_USER> from <HOST>$\n";
     std::fs::write(folder.path().join("filter.d/talk.conf"), filter).unwrap();
     let log = "2026-11-24 01:00:00 a: hello bob\n2026-11-24 01:00:01 a: root from 192.0.2.1\n";
