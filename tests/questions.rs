@@ -13,6 +13,7 @@ use sekimori::filter::{Failure, Who};
 use sekimori::jail::ignore::By;
 use sekimori::server::questions::{Answer, Policy, Question, Questions};
 use sekimori::server::setup::Ignore;
+use sekimori::server::told::Circumstances;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 
@@ -107,7 +108,15 @@ impl Stage {
 
     fn ask(&self, jail: &str, who: Who, policy: &Arc<Policy>) {
         let failure = Failure { regex: 0, who, time: None, address: None, matches: Vec::new(), data: Vec::new() };
-        self.questions.ask(Question { jail: jail.into(), tag: 0, failure, policy: policy.clone() }).unwrap();
+        self.questions
+            .ask(Question {
+                jail: jail.into(),
+                tag: 0,
+                failure,
+                policy: policy.clone(),
+                circumstances: Circumstances::default(),
+            })
+            .unwrap();
     }
 
     fn answer(&mut self) -> Answer {

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may")]
 
+mod actions;
 mod architecture;
 mod client;
 mod compat;

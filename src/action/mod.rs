@@ -4,10 +4,15 @@
 //! within a jail the order holds, and nothing else in the daemon ever waits for a command.
 
 pub mod command;
+pub mod hosts;
 pub mod queue;
 pub mod template;
+mod worker;
 
 use std::sync::Arc;
+
+use crate::address::Id;
+use crate::time::Time;
 
 /// An action as the command stream describes it: its properties by name.
 ///
@@ -74,9 +79,9 @@ impl Family {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ticket {
     /// Who is banned.
-    pub id: crate::address::Id,
+    pub id: Id,
     /// The address, where the identifier is something else.
-    pub address: Option<crate::address::Id>,
+    pub address: Option<Id>,
     /// Number of failures, 0 for a manual ban.
     pub failures: u64,
     /// When the ban begins, as text (`1795485425.0`).
@@ -91,13 +96,89 @@ pub struct Ticket {
     pub matches: Vec<Arc<str>>,
     /// Captures by lower-case name, as text.
     pub data: Vec<(Arc<str>, String)>,
+    /// All of it in Python's notation, where the commands want that.
+    pub literal: Option<Literal>,
+    /// Earlier bans, where the commands want them.
+    pub history: Option<Histories>,
 }
 
 impl Ticket {
     /// The family of the address; none for other identifiers.
     #[must_use]
     pub fn family(&self) -> Option<Family> {
-        let id = self.address.as_ref().unwrap_or(&self.id);
-        id.prefix().map(|p| if p.address().is_ipv4() { Family::Inet4 } else { Family::Inet6 })
+        self.address().prefix().map(|p| if p.address().is_ipv4() { Family::Inet4 } else { Family::Inet6 })
+    }
+
+    /// The address if there is one, else the identifier.
+    #[must_use]
+    pub fn address(&self) -> &Id {
+        self.address.as_ref().unwrap_or(&self.id)
+    }
+}
+
+/// A ticket as a Python program would print it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Literal {
+    /// The tag `<raw-ticket>`.
+    pub ticket: String,
+    /// The tag `<F-MATCHES>`.
+    pub matches: String,
+}
+
+/// The bans of someone that the database knows, the present one among them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Histories {
+    /// In all jails; `None` if there is no ban.
+    pub everywhere: Option<History>,
+    /// In this jail.
+    pub here: Option<History>,
+}
+
+/// Some bans of someone.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct History {
+    /// The last lines, oldest first.
+    pub matches: Vec<Arc<str>>,
+    /// The sum of the failures.
+    pub failures: u64,
+}
+
+/// Figures of a jail, and when they were taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Facts {
+    /// When.
+    pub now: Time,
+    /// The jail's ban time in whole seconds, -1 is for ever.
+    pub bantime: i64,
+    /// How many sources are being counted.
+    pub found: u64,
+    /// How many failures there were.
+    pub found_total: u64,
+    /// How many are banned.
+    pub banned: u64,
+    /// How many bans there were.
+    pub banned_total: u64,
+}
+
+/// Values of tags that cost something to find out, and whether the commands of a jail mention them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Wants {
+    /// [`Ticket::history`].
+    pub history: bool,
+    /// [`Ticket::literal`].
+    pub literal: bool,
+}
+
+impl Wants {
+    /// What these texts, commands and parameters of actions, mention.
+    #[must_use]
+    pub fn of<'a>(texts: impl Iterator<Item = &'a str>) -> Wants {
+        texts.fold(Wants::default(), |wants, text| {
+            let any = |names: &[&str]| names.iter().any(|name| text.contains(name));
+            Wants {
+                history: wants.history || any(&["ipmatches", "ipfailures", "ipjailmatches", "ipjailfailures"]),
+                literal: wants.literal || any(&["raw-ticket", "F-MATCHES"]),
+            }
+        })
     }
 }

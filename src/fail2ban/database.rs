@@ -76,16 +76,12 @@ pub fn encode(ticket: &Ticket, maxmatches: usize) -> Vec<u8> {
     let mut map = Map::new();
     if maxmatches > 0 {
         let skipped = ticket.matches.len().saturating_sub(maxmatches);
-        // the first line a ticket was made of stays in three parts, later ones are joined
-        let in_parts = skipped == 0 && ticket.matches.len() as u64 >= u64::from(ticket.failures);
-        let matches = ticket.matches.iter().skip(skipped).enumerate().map(|(index, matched)| {
-            if index > 0 || !in_parts {
-                return Value::from(&*matched.line);
-            }
-            let (before, date, after) = parts(matched);
-            Value::from(vec![before, date, after])
-        });
-        map.insert("matches".to_owned(), matches.collect());
+        let matches = ticket.matches.iter().zip(in_parts(&ticket.matches, ticket.failures)).skip(skipped);
+        let value = |(matched, parts): (&Match, Option<[&str; 3]>)| match parts {
+            None => Value::from(&*matched.line),
+            Some(parts) => Value::from(parts.to_vec()),
+        };
+        map.insert("matches".to_owned(), matches.map(value).collect());
     }
     map.insert("failures".to_owned(), ticket.failures.into());
     for (name, datum) in &ticket.data {
@@ -128,13 +124,20 @@ pub fn decode(json: &[u8]) -> Ticket {
     ticket
 }
 
+/// For each line of a ticket, whether Fail2Ban has it in three parts, and these: the first line that
+/// a ticket was made of stays so, later ones are joined.
+pub fn in_parts(matches: &[Match], failures: u32) -> impl Iterator<Item = Option<[&str; 3]>> {
+    let first = matches.len() as u64 >= u64::from(failures);
+    matches.iter().enumerate().map(move |(index, matched)| (index == 0 && first).then(|| parts(matched)))
+}
+
 /// The line before its date, the date, the rest.
-fn parts(matched: &Match) -> (&str, &str, &str) {
+fn parts(matched: &Match) -> [&str; 3] {
     let line = &*matched.line;
     let (start, end) = (matched.date.0 as usize, matched.date.1 as usize);
     match (line.get(..start), line.get(start..end), line.get(end..)) {
-        (Some(before), Some(date), Some(after)) if start < end => (before, date, after),
-        _ => ("", "", line),
+        (Some(before), Some(date), Some(after)) if start < end => [before, date, after],
+        _ => ["", "", line],
     }
 }
 

@@ -7,6 +7,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::action::queue::Event as ActionEvent;
 use crate::address::Id;
 use crate::config::settings::Compat;
 use crate::control::{Failure, FailureKind, Reply, Value};
@@ -226,16 +227,18 @@ impl Engine {
         let decisions = jail.counts.flush(Reason::Asked);
         let places: Vec<Change> = jail.places().map(|place| Change::Flush(place.clone())).collect();
         self.effects.kernel.extend(places);
+        let tickets = self.tickets(name, &decisions);
         for decision in &decisions {
             if let Decision::Unban { ban, .. } = decision {
                 self.effects.unstored.insert(ban.id.to_string().into());
+                let text = format!("[{name}] Unban {}", shown(&ban.id.to_string()));
+                self.effects.line(Level::NOTICE, "actions", text);
             }
         }
+        self.act(name, ActionEvent::Flush(tickets));
         self.effects.stored.push(state::Change::DeleteAll(name.clone()));
         self.effects.urgent = true;
-        let number = decisions.len();
-        self.carry_out(name, decisions, super::clock().now);
-        number
+        decisions.len()
     }
 
     /// Ends a ban, or those inside of a network, and forgets its history; how many there were.

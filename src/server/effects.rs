@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::action;
 use crate::action::queue::Event as ActionEvent;
 use crate::address::Id;
 use crate::fail2ban::arithmetic::Number;
@@ -22,9 +21,12 @@ use super::engine::{Engine, General};
 use super::jail::Act;
 use super::logging::{Level, shown};
 use super::questions::{Answer, Question};
+use super::told::Circumstances;
 
 /// Odd times of a jail's lines are told of that often, in seconds.
 const TELL_ODD: f64 = 86_400.0;
+/// A banned one who is seen within so many seconds is no sign that the ban has no effect.
+const AT_ONCE: f64 = 3.0;
 
 impl Engine {
     /// A failure from a log.
@@ -49,7 +51,13 @@ impl Engine {
     /// Has a failure asked about; it comes back as an answer.
     fn ask(&mut self, name: &Arc<str>, failure: Failure) {
         let Some(jail) = self.jails.get(name) else { return };
-        let question = Question { jail: name.clone(), tag: jail.tag, failure, policy: jail.policy.clone() };
+        let history = match &failure.who {
+            Who::Id(id) if jail.wants.history => Some(self.histories(name, id)),
+            _ => None,
+        };
+        let circumstances = Circumstances { facts: jail.facts(), history };
+        let policy = jail.policy.clone();
+        let question = Question { jail: name.clone(), tag: jail.tag, failure, policy, circumstances };
         if let Err(full) = self.questions.ask(question)
             && let Some(note) = full.note
         {
@@ -145,8 +153,13 @@ impl Engine {
                     let bantime = jail.counts.limits().bantime;
                     let changes = jail.places().filter_map(|place| change(place, &ban, bantime, now));
                     self.effects.kernel.extend(changes);
+                    if jail.queue.is_some() {
+                        let ticket = self.full_ticket(jail, &ban);
+                        self.act(name, ActionEvent::Prolong(ticket));
+                    }
                 }
                 Decision::AlreadyBanned { id, age } => {
+                    self.banned_again(name, &id, age);
                     let level = match Staleness::of(age) {
                         Staleness::Usual => Level::DEBUG,
                         Staleness::Odd => Level::NOTICE,
@@ -185,8 +198,9 @@ impl Engine {
             let row = row(name, ban, bantime, &self.general);
             self.effects.store(row.id.clone(), state::Change::Ban(row));
         }
-        if let Some(queue) = &jail.queue {
-            self.effects.actions.push((queue.clone(), ActionEvent::Ban(Arc::new(ticket(ban, bantime)))));
+        if let Some(jail) = self.jails.get(name).filter(|jail| jail.queue.is_some()) {
+            let ticket = self.full_ticket(jail, ban);
+            self.act(name, ActionEvent::Ban(ticket));
         }
         let word = if ban.restored || known { "Restore Ban" } else { "Ban" };
         self.effects.line(Level::NOTICE, "actions", format!("[{name}] {word} {id}"));
@@ -201,15 +215,25 @@ impl Engine {
         }
     }
 
+    /// Somebody who is banned was seen again. The first moments after a ban do not count: the lines
+    /// were written before.
+    fn banned_again(&mut self, name: &Arc<str>, id: &Id, age: f64) {
+        let Some(jail) = self.jails.get(name).filter(|jail| age > AT_ONCE && jail.queue.is_some()) else { return };
+        if let Some(ban) = jail.counts.bans().get(id) {
+            let ticket = self.full_ticket(jail, ban);
+            self.act(name, ActionEvent::Again(ticket));
+        }
+    }
+
     fn unban(&mut self, name: &Arc<str>, ban: &Ban, reason: Reason) {
         let Some(jail) = self.jails.get(name) else { return };
-        let bantime = jail.counts.limits().bantime;
         if let Some(prefix) = jail::prefix_to_ban(&ban.id) {
             let places = jail.places().cloned();
             self.effects.kernel.extend(places.map(|jail| Change::Unban { jail, prefix }));
         }
-        if let Some(queue) = &jail.queue {
-            self.effects.actions.push((queue.clone(), ActionEvent::Unban(Arc::new(ticket(ban, bantime)))));
+        if jail.queue.is_some() {
+            let ticket = self.full_ticket(jail, ban);
+            self.act(name, ActionEvent::Unban(ticket));
         }
         if reason == Reason::Asked {
             self.effects.urgent = true;
@@ -290,38 +314,6 @@ fn change(place: &Arc<str>, ban: &Ban, bantime: f64, now: Time) -> Option<Change
 /// All bans of a jail for one place of the firewall.
 pub(super) fn bans(place: &Arc<str>, bans: &Bans, bantime: f64, now: Time) -> impl Iterator<Item = Change> {
     bans.iter().filter_map(move |ban| change(place, ban, bantime, now))
-}
-
-/// A ban as actions are told of it.
-pub(super) fn ticket(ban: &Ban, bantime: f64) -> action::Ticket {
-    let details = &ban.details;
-    let data = details.data.iter().map(|(name, datum)| (name.clone(), datum_text(datum))).collect();
-    let seconds = ban.time.as_f64();
-    action::Ticket {
-        id: ban.id.clone(),
-        address: details.address.clone(),
-        failures: ban.failures.into(),
-        time: if seconds.fract() == 0.0 { format!("{seconds:.1}") } else { seconds.to_string() },
-        bantime: ban.bantime(bantime) as i64,
-        bancount: ban.count,
-        restored: ban.restored,
-        matches: details.matches.iter().map(|matched| matched.line.clone()).collect(),
-        data,
-    }
-}
-
-fn datum_text(datum: &Datum) -> String {
-    let list = |texts: Vec<crate::control::Value>| crate::fail2ban::repr::repr(&crate::control::Value::List(texts));
-    match datum {
-        Datum::Text(text) => text.to_string(),
-        Datum::Set(texts) => list(texts.iter().map(|text| crate::control::Value::from(&**text)).collect()),
-        Datum::Tuple(texts) => list(
-            texts
-                .iter()
-                .map(|text| text.as_deref().map_or(crate::control::Value::None, crate::control::Value::from))
-                .collect(),
-        ),
-    }
 }
 
 /// Name under which the database keeps an address that differs from the identifier.

@@ -146,7 +146,7 @@ pub(super) struct Effects {
     /// For the log.
     pub lines: Vec<(Level, &'static str, String)>,
     /// For actions that are commands.
-    pub actions: Vec<(Queue, action::queue::Event)>,
+    pub actions: Vec<(Queue, action::Facts, action::queue::Event)>,
     /// For whoever asked.
     pub replies: Vec<(oneshot::Sender<Reply>, Reply)>,
     /// A ban or unban is among the things to store: it does not wait.
@@ -412,8 +412,8 @@ impl Engine {
         }
         self.logger.log_all(self.effects.lines.iter().map(|(level, part, text)| (*level, *part, &**text)));
         self.effects.lines.clear();
-        for (queue, event) in std::mem::take(&mut self.effects.actions) {
-            queue.send(event);
+        for (queue, facts, event) in std::mem::take(&mut self.effects.actions) {
+            queue.send(facts, event);
         }
         for (reply, answer) in std::mem::take(&mut self.effects.replies) {
             // whoever asked may be gone

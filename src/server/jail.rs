@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use indexmap::IndexMap;
 
-use crate::action::Properties;
 use crate::action::queue::{Event as ActionEvent, Queue, Severity};
+use crate::action::{Facts, Properties, Ticket, Wants};
 use crate::address::{AddressSet, Id};
 use crate::config::settings::Compat;
 use crate::control::{Failure, FailureKind};
@@ -23,7 +23,6 @@ use crate::state;
 use crate::time::Time;
 
 use super::causes;
-use super::effects::ticket;
 use super::engine::Engine;
 use super::logging::{Level, shown};
 use super::logs;
@@ -69,6 +68,8 @@ pub struct Jail {
     pub(super) queue: Option<Queue>,
     /// Logs that are read, and were told of when they came.
     pub(super) announced: HashSet<PathBuf>,
+    /// What these want to know.
+    pub(super) wants: Wants,
     /// How far each log was read.
     pub(super) positions: HashMap<Arc<Path>, Position>,
     /// Lines that could not be decided.
@@ -91,6 +92,7 @@ impl Jail {
             acts: IndexMap::new(),
             queue: None,
             announced: HashSet::new(),
+            wants: Wants::default(),
             positions: HashMap::new(),
             undecided: Undecided::default(),
             told_odd: None,
@@ -194,6 +196,7 @@ impl Engine {
         jail.counts.set_limits(jail.setup.limits.clone());
         jail.set_policy(&self.own);
         jail.counts.failures.track_changes(self.state.is_some());
+        jail.set_wants();
         self.set_increment(name);
         self.begin_actions(name);
         self.effects.stored.push(state::Change::Jail { name: name.clone(), enabled: true });
@@ -235,18 +238,18 @@ impl Engine {
                     }
                     let queue = jail.queue.get_or_insert_with(|| {
                         let logger = self.logger.clone();
-                        let report = move |severity, text: String| logger.log(level(severity), "utils", &text);
+                        let report = move |severity, part, text: String| logger.log(level(severity), part, &text);
                         Queue::start(&self.runtime, name.clone(), Arc::new(report))
                     });
                     let event = add(&action, properties, None);
-                    self.effects.actions.push((queue.clone(), event));
+                    self.effects.actions.push((queue.clone(), Facts::default(), event));
                     commands = true;
                 }
             }
             jail.acts.insert(action, act);
         }
-        if let (true, Some(queue)) = (commands, &jail.queue) {
-            self.effects.actions.push((queue.clone(), ActionEvent::Start));
+        if commands {
+            self.act(name, ActionEvent::Start);
         }
     }
 
@@ -449,6 +452,9 @@ impl Engine {
         if new_increment {
             self.set_increment(name);
         }
+        if let Some(jail) = self.jails.get_mut(name) {
+            jail.set_wants();
+        }
         self.adopt_actions(name);
         match idle {
             (false, true) => {
@@ -489,12 +495,15 @@ impl Engine {
     fn adopt_actions(&mut self, name: &Arc<str>) {
         let new: IndexMap<String, Act> = self.acts_of(name).into_iter().collect();
         let now = super::clock().now;
+        let Some(jail) = self.jails.get(name).filter(|jail| jail.acts != new) else { return };
+        let commands = |acts: &IndexMap<String, Act>| acts.values().any(|act| matches!(act, Act::Commands(_)));
+        let tickets: Vec<Arc<Ticket>> = match commands(&new) || commands(&jail.acts) {
+            true => jail.counts.bans().iter().map(|ban| self.full_ticket(jail, ban)).collect(),
+            false => Vec::new(),
+        };
+        let facts = jail.facts();
         let Some(jail) = self.jails.get_mut(name) else { return };
-        if new == jail.acts {
-            return;
-        }
         let bantime = jail.counts.limits().bantime;
-        let tickets: Vec<_> = jail.counts.bans().iter().map(|ban| Arc::new(ticket(ban, bantime))).collect();
         // places first: one that is free may be given to another action at once
         for (action, act) in &jail.acts {
             match (act, new.get(action)) {
@@ -505,7 +514,7 @@ impl Engine {
                 (Act::Commands(_), kept) if !matches!(kept, Some(Act::Commands(_))) => {
                     if let Some(queue) = &jail.queue {
                         let event = ActionEvent::Remove { name: action.clone(), bans: tickets.clone() };
-                        self.effects.actions.push((queue.clone(), event));
+                        self.effects.actions.push((queue.clone(), facts, event));
                     }
                 }
                 _ => {}
@@ -530,16 +539,16 @@ impl Engine {
                             properties: properties.clone(),
                             timeout: timeout(properties),
                         };
-                        self.effects.actions.push((queue.clone(), event));
+                        self.effects.actions.push((queue.clone(), facts, event));
                     }
                 }
                 (Act::Commands(properties), _) => {
                     let queue = jail.queue.get_or_insert_with(|| {
                         let logger = self.logger.clone();
-                        let report = move |severity, text: String| logger.log(level(severity), "utils", &text);
+                        let report = move |severity, part, text: String| logger.log(level(severity), part, &text);
                         Queue::start(&self.runtime, name.clone(), Arc::new(report))
                     });
-                    self.effects.actions.push((queue.clone(), add(action, properties, Some(&tickets))));
+                    self.effects.actions.push((queue.clone(), facts, add(action, properties, Some(&tickets))));
                 }
             }
         }
@@ -560,17 +569,15 @@ impl Engine {
         }
         jail.announced.clear();
         let decisions = jail.counts.flush(Reason::Stop);
-        let bantime = jail.counts.limits().bantime;
-        let bans = decisions.iter().filter_map(|decision| match decision {
-            Decision::Unban { ban, .. } => Some(Arc::new(ticket(ban, bantime))),
-            _ => None,
-        });
-        if let Some(queue) = jail.queue.take() {
+        if jail.queue.is_some() {
             let (done, ended) = tokio::sync::oneshot::channel();
-            self.effects.actions.push((queue.clone(), ActionEvent::Flush(bans.collect())));
-            self.effects.actions.push((queue, ActionEvent::Stop(done)));
+            let bans = self.tickets(name, &decisions);
+            self.act(name, ActionEvent::Flush(bans));
+            self.act(name, ActionEvent::Stop(done));
             self.endings.push(ended);
         }
+        let Some(jail) = self.jails.get_mut(name) else { return };
+        jail.queue = None;
         self.effects.kernel.extend(jail.places().map(|place| Change::RemoveJail(place.clone())));
         jail.acts.clear();
         let word = if self.options.compat == Compat::V1_1 { "Repeal Ban" } else { "Unban" };
@@ -612,7 +619,7 @@ fn encoding(setup: &Setup) -> Encoding {
 }
 
 /// An action for a jail that starts, or with `bans` for one that runs and has these.
-fn add(name: &str, properties: &Properties, bans: Option<&[Arc<crate::action::Ticket>]>) -> ActionEvent {
+fn add(name: &str, properties: &Properties, bans: Option<&[Arc<Ticket>]>) -> ActionEvent {
     ActionEvent::Add {
         name: name.to_owned(),
         properties: properties.clone(),
@@ -631,6 +638,7 @@ fn level(severity: Severity) -> Level {
     match severity {
         Severity::Debug => Level::DEBUG,
         Severity::Info => Level::INFO,
+        Severity::Notice => Level::NOTICE,
         Severity::Error => Level::ERROR,
         Severity::Critical => Level::CRITICAL,
     }

@@ -24,6 +24,7 @@ pub mod run;
 pub mod settings;
 pub mod setup;
 pub mod socket;
+pub mod told;
 mod undecided;
 
 use crate::filter::Clock;

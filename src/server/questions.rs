@@ -26,6 +26,7 @@ use crate::jail::ignore::{By, Question as Asked};
 
 use super::logging::{Level, shown};
 use super::own;
+use super::told::Circumstances;
 
 mod bounded;
 mod command;
@@ -33,7 +34,7 @@ mod files;
 mod names;
 mod policy;
 
-pub use command::{DEADLINE as COMMAND_DEADLINE, ticket, words};
+pub use command::DEADLINE as COMMAND_DEADLINE;
 pub use names::DEADLINE as DNS_DEADLINE;
 pub use policy::Policy;
 
@@ -65,6 +66,8 @@ pub struct Question {
     pub failure: Failure,
     /// The rules of the jail.
     pub policy: Arc<Policy>,
+    /// What the `ignorecommand` is told besides.
+    pub circumstances: Circumstances,
 }
 
 /// What became of a [`Question`].
@@ -312,7 +315,7 @@ async fn first(tasks: &mut VecDeque<(usize, Task<Answer>)>) -> Option<Answer> {
 }
 
 async fn answer(shared: Arc<Shared>, lane: Arc<Lane>, question: Question) -> Answer {
-    let Question { jail, tag, failure, policy } = question;
+    let Question { jail, tag, failure, policy, circumstances } = question;
     let mut notes = Vec::new();
     let ids = match &failure.who {
         Who::Id(id) => vec![id.clone()],
@@ -322,7 +325,7 @@ async fn answer(shared: Arc<Shared>, lane: Arc<Lane>, question: Question) -> Ans
             found.addresses.iter().copied().map(Id::Prefix).collect()
         }
     };
-    let case = Arc::new(Case { shared, lane, policy, failure });
+    let case = Arc::new(Case { shared, lane, policy, failure, circumstances });
     let tasks: Vec<(Id, Task<Ruling>)> =
         ids.into_iter().map(|id| (id.clone(), Task(tokio::spawn(case.clone().judge(id))))).collect();
     let mut failures = Vec::with_capacity(tasks.len());
@@ -358,6 +361,7 @@ struct Case {
     lane: Arc<Lane>,
     policy: Arc<Policy>,
     failure: Failure,
+    circumstances: Circumstances,
 }
 
 /// Whether somebody is ignored.
@@ -375,7 +379,7 @@ impl Case {
             Verdict::NotIgnored => return Ruling::default(),
             Verdict::Ask(asked) => asked,
         };
-        let key = self.policy.key(&self.failure, &id);
+        let key = self.policy.key(&self.failure, &id, &self.circumstances);
         if let Some(by) = key.as_ref().and_then(|key| self.policy.remembered(key)) {
             return Ruling { by, cached: true, notes: Vec::new() };
         }
@@ -413,7 +417,7 @@ impl Case {
                     listed.contains(id)
                 }
                 Asked::Command => {
-                    let outcome = self.lane.commands.ask(&self.policy, &self.failure, id).await;
+                    let outcome = self.lane.commands.ask(&self.policy, &self.failure, id, &self.circumstances).await;
                     match outcome {
                         Ok(ignored) => ignored,
                         Err(problem) => {

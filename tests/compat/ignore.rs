@@ -9,6 +9,7 @@ use sekimori::config::UseDns;
 use sekimori::filter::{Datum, Failure, Match, Who};
 use sekimori::server::questions::{Policy, Question, Questions};
 use sekimori::server::setup::Ignore;
+use sekimori::server::told::Circumstances;
 use tokio::sync::mpsc;
 
 use crate::in_namespaces;
@@ -129,7 +130,9 @@ fn the_same_rule_ignores_the_same_failures() {
             data: data.iter().map(|(name, text)| ((*name).into(), Datum::Text((*text).into()))).collect(),
         };
         let policy = Arc::new(Policy::new(&ignore, UseDns::Warn, Arc::default()));
-        questions.ask(Question { jail: "door".into(), tag: 0, failure, policy }).unwrap();
+        questions
+            .ask(Question { jail: "door".into(), tag: 0, failure, policy, circumstances: Circumstances::default() })
+            .unwrap();
     }
     let mut wrong = Vec::new();
     for (case, expected) in cases.iter().zip(&expected) {

@@ -144,8 +144,8 @@ impl Engine {
         for name in scope {
             if !named.iter().any(|other| **other == *name) {
                 self.remove_jail(&name, Leaving::Stop);
-            } else if let Some(queue) = self.jails.get(&name).and_then(|jail| jail.queue.clone()) {
-                self.effects.actions.push((queue, crate::action::queue::Event::Reload));
+            } else {
+                self.act(&name, crate::action::queue::Event::Reload);
             }
         }
         self.effects.line(Level::INFO, "server", "Reload finished.".to_owned());

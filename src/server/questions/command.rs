@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use tokio::sync::{OnceCell, Semaphore};
 
-use crate::action::{Properties, Ticket, command, template};
+use crate::action::hosts::Hosts;
+use crate::action::{Facts, Properties, Ticket, command, template};
 use crate::address::Id;
-use crate::control::Value;
-use crate::fail2ban::repr::repr;
-use crate::filter::{Data, Datum, Failure};
+use crate::filter::Failure;
 
 use super::super::logging::shown;
+use super::super::told::{self, Circumstances};
 use super::lock;
 use super::policy::Policy;
 
@@ -31,6 +31,7 @@ type Key = (String, Vec<String>);
 /// The commands of a jail that are running.
 pub struct Running {
     turns: Semaphore,
+    hosts: Hosts,
     /// Who asks the same while it is being asked gets the same answer.
     asked: Mutex<HashMap<Key, Weak<OnceCell<Outcome>>>>,
 }
@@ -38,14 +39,14 @@ pub struct Running {
 impl Running {
     /// At most `limit` at a time.
     pub fn new(limit: usize) -> Running {
-        Running { turns: Semaphore::new(limit), asked: Mutex::default() }
+        Running { turns: Semaphore::new(limit), hosts: Hosts::default(), asked: Mutex::default() }
     }
 
     /// Runs the command of a jail; true means ignore.
-    pub async fn ask(&self, policy: &Policy, failure: &Failure, id: &Id) -> Outcome {
-        let ticket = ticket(failure, id);
-        let script = template::render(&policy.command, &Properties::default(), ticket.family(), Some(&ticket))
-            .map_err(|error| Arc::from(format!("cannot be used: {error}")))?;
+    pub async fn ask(&self, policy: &Policy, failure: &Failure, id: &Id, circumstances: &Circumstances) -> Outcome {
+        let ticket = told::ticket(failure, id, circumstances);
+        let script = self.script(policy, &ticket, &circumstances.facts).await;
+        let script = script.map_err(|error| Arc::from(format!("cannot be used: {error}")))?;
         let key = (script.text.clone(), script.arguments.clone());
         let cell = {
             let mut asked = lock(&self.asked);
@@ -60,6 +61,25 @@ impl Running {
             }
         };
         cell.get_or_init(|| self.run(&script, policy.deadline)).await.clone()
+    }
+
+    async fn script(
+        &self,
+        policy: &Policy,
+        ticket: &Ticket,
+        facts: &Facts,
+    ) -> Result<template::Script, template::Error> {
+        let none = Properties::default();
+        let own = match template::wants_own(&policy.command, &none) {
+            true => Some(self.hosts.own().await),
+            false => None,
+        };
+        let text = template::prepare(&policy.command, &none, ticket.family(), own.as_deref())?;
+        let host = match ticket.address().prefix().filter(|prefix| prefix.is_host()) {
+            Some(prefix) if template::wants_host(&text) => self.hosts.name(prefix.address()).await,
+            _ => None,
+        };
+        template::fill(&text, &template::Case { ticket: Some(ticket), facts, host: host.as_deref() })
     }
 
     async fn run(&self, script: &template::Script, limit: Duration) -> Outcome {
@@ -78,41 +98,4 @@ impl Running {
         let said: String = said.trim().lines().next().unwrap_or_default().chars().take(MAX_SAID).collect();
         Err(if said.is_empty() { ending.into() } else { format!("{ending}: {}", shown(&said)).into() })
     }
-}
-
-/// A failure as the tags of `ignorecommand` and `ignorecache` show it.
-#[must_use]
-pub fn ticket(failure: &Failure, id: &Id) -> Ticket {
-    Ticket {
-        id: id.clone(),
-        address: failure.address.clone().filter(|address| address != id),
-        failures: 0,
-        time: repr(&Value::Float(failure.time.map_or(0.0, |time| time.as_f64()))),
-        bantime: 0,
-        bancount: 0,
-        restored: false,
-        matches: failure.matches.iter().map(|matched| matched.line.clone()).collect(),
-        data: words(&failure.data),
-    }
-}
-
-/// Captured values as the tags `<F-…>` show them: lists as Python writes them.
-#[must_use]
-pub fn words(data: &Data) -> Vec<(Arc<str>, String)> {
-    let quoted = |text: &Arc<str>| repr(&Value::Text(text.to_string()));
-    data.iter()
-        .map(|(name, datum)| {
-            let text = match datum {
-                Datum::Text(text) => text.to_string(),
-                Datum::Set(texts) => format!("{{{}}}", texts.iter().map(quoted).collect::<Vec<_>>().join(", ")),
-                Datum::Tuple(texts) => {
-                    let value = |text: &Option<Arc<str>>| {
-                        text.as_ref().map_or(Value::None, |text| Value::Text(text.to_string()))
-                    };
-                    repr(&Value::Tuple(texts.iter().map(value).collect()))
-                }
-            };
-            (name.clone(), text)
-        })
-        .collect()
 }

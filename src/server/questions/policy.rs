@@ -11,6 +11,7 @@ use crate::jail::Rules;
 use crate::jail::ignore::By;
 
 use super::super::setup::Ignore;
+use super::super::told::{self, Circumstances};
 use super::bounded::Bounded;
 use super::{command, lock};
 
@@ -73,11 +74,13 @@ impl Policy {
     }
 
     /// The key of a failure in `ignorecache`, if that is set.
-    pub(super) fn key(&self, failure: &Failure, id: &Id) -> Option<Key> {
+    pub(super) fn key(&self, failure: &Failure, id: &Id, circumstances: &Circumstances) -> Option<Key> {
         let cache = self.cache.as_ref()?;
-        let ticket = command::ticket(failure, id);
+        let ticket = told::ticket(failure, id, circumstances);
+        let text = template::prepare(&cache.key, &Properties::default(), ticket.family(), None).ok()?;
         // values are kept apart from the text, so that nobody can make up another one's key
-        let script = template::render(&cache.key, &Properties::default(), ticket.family(), Some(&ticket)).ok()?;
+        let case = template::Case { ticket: Some(&ticket), facts: &circumstances.facts, host: None };
+        let script = template::fill(&text, &case).ok()?;
         Some((script.text, script.arguments))
     }
 

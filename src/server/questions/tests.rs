@@ -18,7 +18,13 @@ impl Stage {
     }
 
     fn ask(&self, jail: &str, tag: u64, failure: Failure, policy: &Arc<Policy>) -> Result<(), Full> {
-        self.questions.ask(Question { jail: jail.into(), tag, failure, policy: policy.clone() })
+        self.questions.ask(Question {
+            jail: jail.into(),
+            tag,
+            failure,
+            policy: policy.clone(),
+            circumstances: Circumstances::default(),
+        })
     }
 
     async fn answer(&mut self) -> Answer {

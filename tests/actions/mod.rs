@@ -1,0 +1,3 @@
+//! Commands of actions, side by side with the real Fail2Ban: what they are told, in which order.
+
+mod tags;
