@@ -25,3 +25,25 @@ pub struct Record<'a> {
     /// The text the filters see, without a newline at its end.
     pub text: &'a [u8],
 }
+
+/// Records of a journal, one after the other.
+#[derive(Clone, Copy, Debug)]
+pub struct Records<'a> {
+    /// Their texts, each with a newline at its end and none inside.
+    pub bytes: &'a [u8],
+    /// One for each text.
+    pub stamps: &'a [Stamp],
+}
+
+/// What is known of a record beside its text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    /// Where the text ends, before its newline, in bytes from the first text's beginning.
+    pub end: usize,
+    /// When it was written.
+    pub time: crate::time::Time,
+    /// It was written after reading began, so it is of now.
+    pub current: bool,
+    /// It was longer than [`MAX_LINE`] and lost its end.
+    pub cut: bool,
+}

@@ -6,6 +6,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+pub mod journal;
 pub mod settings;
 
 /// A place in a configuration file; lines and columns count from 1, columns in characters.

@@ -271,8 +271,8 @@ mod tests {
             assert_eq!((out.len(), out[0].time, verdict.undated), (1, Some(expected), false));
             assert_eq!(verdict.replaced, seconds != 0.0);
             if !verdict.replaced {
-                let line = "2026-11-24T03:56:40.000012 host sshd[1]: bad 192.0.2.1";
-                assert_eq!(out[0].matches, [crate::filter::Match { line: line.into(), date: (0, 27) }]);
+                let line = "2026-11-24T03:56:40.000012+02:00 host sshd[1]: bad 192.0.2.1";
+                assert_eq!(out[0].matches, [crate::filter::Match { line: line.into(), date: (0, 33) }]);
             }
         }
         let old = Record { time: time - 601.0, text: b"host sshd[1]: bad 192.0.2.1" };

@@ -149,12 +149,29 @@ impl Reader<'_> {
     }
 
     fn fill(&mut self, jail: &mut Jail) -> Result<(), Reject> {
+        let none = Vars::new();
+        let backend = Scope { merged: self.merged, section: &jail.name, vars: &none }.get("backend")?;
+        let backend = backend.unwrap_or_else(|| Text::new("auto", None));
+        let known = self.found.len();
+        if let Some(journal) = self.fill_for(jail, backend)? {
+            // a filter may be another one for a journal: everything once more, without saying it twice
+            let told: Vec<Diagnostic> = self.found.drain(known..).collect();
+            *jail = Jail { name: jail.name.clone(), ..Jail::default() };
+            self.fill_for(jail, journal)?;
+            self.found.truncate(known);
+            self.found.extend(told);
+        }
+        Ok(())
+    }
+
+    /// Reads the jail for a backend; if none of its logs is there and the journal is to be read
+    /// instead, the backend that says so.
+    fn fill_for(&mut self, jail: &mut Jail, backend: Text) -> Result<Option<Text>, Reject> {
         let name = jail.name.clone();
         let merged = self.merged;
         let none = Vars::new();
         let first = Scope { merged, section: &name, vars: &none };
         let enabled = Text::new("True", None);
-        let backend = first.get("backend")?.unwrap_or_else(|| Text::new("auto", None));
         let filter_text = first.get("filter")?.unwrap_or_default();
         let conditional = self.options.compat == Compat::V1_1;
 
@@ -252,7 +269,6 @@ impl Reader<'_> {
         jail.filter.fill(&own);
         filter::commands(&mut commands, &name, &own);
 
-        let mut backend = backend;
         let mut logs = Vec::new();
         for (option, (kind, text)) in &values {
             if NOT_SENT.contains(&option.as_str()) || filter::OPTIONS.contains(&option.as_str()) {
@@ -288,14 +304,17 @@ impl Reader<'_> {
         {
             let flag =
                 |option: &str, default| values.get(option).map_or(default, |(_, text)| options::boolean(text.as_str()));
-            self.no_logs(jail, text, &mut backend, flag("skip_if_nologs", false), flag("systemd_if_nologs", true))?;
+            let (skip, journal) = (flag("skip_if_nologs", false), flag("systemd_if_nologs", true));
+            if let Some(journal) = self.no_logs(jail, text, &backend, skip, journal)? {
+                return Ok(Some(journal));
+            }
         }
         commands.extend(logs);
         self.actions(&name, values.get("action").map(|(_, text)| text), &vars, &mut commands)?;
         commands.insert(0, (vec!["add".into(), name.as_str().into(), backend.as_str().into()], Some(backend.clone())));
         jail.options.insert("backend".to_owned(), backend);
         jail.commands = commands;
-        Ok(())
+        Ok(None)
     }
 
     /// Refuses files with a parse error in them.
@@ -358,23 +377,22 @@ impl Reader<'_> {
         logs
     }
 
-    /// Decides what becomes of a jail whose logs are not there.
+    /// Decides what becomes of a jail whose logs are not there; the backend of one that reads the journal instead.
     fn no_logs(
         &mut self,
         jail: &Jail,
         text: &Text,
-        backend: &mut Text,
+        backend: &Text,
         skip: bool,
         journal: bool,
-    ) -> Result<(), Reject> {
+    ) -> Result<Option<Text>, Reject> {
         if self.options.dump {
-            return Ok(());
+            return Ok(None);
         }
         if backend.as_str().starts_with("auto") && journal && !jail.filter.journalmatch.is_empty() {
             let words = "no log file is there; reading the journal";
             self.found.push(Diagnostic::warning(text.span(), words).jail(&jail.name));
-            *backend = Text::new("systemd", text.span());
-            return Ok(());
+            return Ok(Some(Text::new("systemd", text.span())));
         }
         let mut diagnostic = Diagnostic::error(text.span(), "no log file is there")
             .help("correct logpath, create the file, or set `skip_if_nologs = true`");

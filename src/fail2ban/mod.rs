@@ -14,6 +14,7 @@ pub mod increment;
 pub mod ini;
 pub mod interpolate;
 pub mod jail;
+pub mod journal;
 pub mod layer;
 pub mod logpath;
 pub mod options;

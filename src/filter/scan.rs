@@ -21,6 +21,7 @@ pub use scratch::{Place, Scratch};
 
 mod dating;
 mod plan;
+mod records;
 mod scratch;
 
 /// The filters of the jails that read one log; immutable, so that threads can share it.
@@ -85,6 +86,19 @@ pub struct Tally {
 }
 
 impl Tally {
+    /// Counts how a line was judged.
+    fn add(&mut self, verdict: &record::Verdict, text: &str) {
+        self.steps += u64::from(verdict.unresolved == Some(Unresolved::Steps));
+        self.replace(verdict.replaced, verdict.distance);
+        self.old += u64::from(verdict.old);
+        self.ignored += u64::from(verdict.ignored.is_some());
+        self.cut += u64::from(verdict.unresolved == Some(Unresolved::Cut));
+        if verdict.unresolved.is_some() && self.samples.len() < SAMPLES {
+            let end = (0..=SAMPLE.min(text.len())).rev().find(|at| text.is_char_boundary(*at));
+            self.samples.push(text[..end.unwrap_or(0)].into());
+        }
+    }
+
     fn replace(&mut self, replaced: bool, distance: i64) {
         if replaced {
             self.replaced += 1;
@@ -272,16 +286,7 @@ impl Work<'_, '_> {
         let (state, failures) = (&mut *jail.state, &mut jail.failures);
         let options = record::Options { cut: line.cut, ..jail.options };
         let verdict = filter.line_timed(state, self.exact, line.text, found, self.clock, options, failures);
-        let tally = &mut jail.tally;
-        tally.steps += u64::from(verdict.unresolved == Some(Unresolved::Steps));
-        tally.replace(verdict.replaced, verdict.distance);
-        tally.old += u64::from(verdict.old);
-        tally.ignored += u64::from(verdict.ignored.is_some());
-        tally.cut += u64::from(verdict.unresolved == Some(Unresolved::Cut));
-        if verdict.unresolved.is_some() && tally.samples.len() < SAMPLES {
-            let end = (0..=SAMPLE.min(line.text.len())).rev().find(|at| line.text.is_char_boundary(*at));
-            tally.samples.push(line.text[..end.unwrap_or(0)].into());
-        }
+        jail.tally.add(&verdict, line.text);
     }
 }
 

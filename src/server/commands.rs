@@ -11,7 +11,7 @@ use crate::action::queue::Event as ActionEvent;
 use crate::address::Id;
 use crate::config::settings::Compat;
 use crate::control::{Failure, FailureKind, Reply, Value};
-use crate::fail2ban::{protocol, repr};
+use crate::fail2ban::{journal as backend, protocol, repr};
 use crate::firewall::Change;
 use crate::jail::{self, Decision, Reason};
 use crate::state;
@@ -173,14 +173,16 @@ impl Engine {
         if name == "--all" {
             return Err(failure(FailureKind::Exception, "Reserved name '--all'"));
         }
+        let parsed =
+            backend::backend(backend, self.options.compat).map_err(|text| failure(FailureKind::Value, text))?;
         if name.chars().count() >= LONG_NAME {
             let text =
                 format!("Jail name '{}' is long; names of chains and sets made of it may be too long", shown(name));
             self.effects.line(Level::WARNING, "jail", text);
         }
         self.effects.line(Level::INFO, "jail", format!("Creating new jail '{}'", shown(name)));
-        let kind = backend.split('[').next().unwrap_or_default().trim().to_ascii_lowercase();
-        if kind != "auto" && kind != "gamin" && !known.contains(&kind.as_str()) {
+        let kind = parsed.name.as_str();
+        if kind != "auto" && kind != "gamin" && !known.contains(&kind) {
             let known = repr::repr(&Value::List(known.iter().map(|name| Value::from(*name)).collect()));
             let text = format!("Unknown backend {backend}. Must be among {known} or 'auto'");
             return Err(failure(FailureKind::Value, text));
@@ -188,10 +190,14 @@ impl Engine {
         let key: Arc<str> = name.into();
         self.last_tag += 1;
         self.tags.insert(self.last_tag, key.clone());
-        self.jails.insert(key.clone(), Jail::new(self.last_tag, key, backend.to_owned()));
-        let used = if kind == "polling" { "polling" } else { "pyinotify" };
+        self.jails.insert(key.clone(), Jail::new(self.last_tag, key, backend.to_owned(), parsed.journal.clone()));
+        let used = match kind {
+            "polling" | "systemd" => kind,
+            _ => "pyinotify",
+        };
         let by = if used == "polling" { "poller" } else { used };
-        self.effects.line(Level::INFO, "jail", format!("Jail '{}' uses {by} {{}}", shown(name)));
+        let text = format!("Jail '{}' uses {by} {}", shown(name), shown(&parsed.shown));
+        self.effects.line(Level::INFO, "jail", text);
         self.effects.line(Level::INFO, "jail", format!("Initiated '{used}' backend"));
         Ok(name.into())
     }

@@ -20,8 +20,9 @@ use crate::action::queue::Queue;
 use crate::address::AddressSet;
 use crate::config::settings::{Compat, Undecided};
 use crate::control::Reply;
+use crate::filter::record::moment::written;
 use crate::firewall::{Change, Firewall};
-use crate::source::{Note, Position};
+use crate::source::{Note, Position, Reached, journal};
 use crate::state::{self, State};
 
 use super::causes;
@@ -70,6 +71,13 @@ pub enum Event {
         path: PathBuf,
         /// What.
         note: Note,
+    },
+    /// Something about a journal.
+    Journal {
+        /// Numbers of the jails.
+        tags: Vec<u64>,
+        /// What.
+        note: journal::Note,
     },
     /// Something does not work; the text says what.
     Trouble(String),
@@ -181,6 +189,8 @@ pub struct Engine {
     pub(super) effects: Effects,
     /// Positions that are not yet stored.
     positions: HashMap<(u64, Arc<Path>), Position>,
+    /// The same of journals, by jail.
+    cursors: HashMap<u64, journal::Cursor>,
     /// When something not urgent has to be stored.
     store_at: Option<Instant>,
     /// No try to store before.
@@ -236,6 +246,7 @@ impl Engine {
             runtime,
             effects: Effects::default(),
             positions: HashMap::new(),
+            cursors: HashMap::new(),
             store_at: None,
             store_again: None,
             repair_at: None,
@@ -290,6 +301,7 @@ impl Engine {
             Event::Positions(read) => read.into_iter().for_each(|read| self.read(read)),
             Event::Opened(read) => self.opened(read),
             Event::Note { tags, path, note } => self.note(&tags, &path, &note),
+            Event::Journal { tags, note } => self.journal_note(&tags, &note),
             Event::Trouble(text) => self.effects.line(Level::ERROR, "filter", text),
             Event::Request(request) => self.request(request),
             Event::Answer(answer) => self.answer(answer),
@@ -309,7 +321,7 @@ impl Engine {
             for failure in found.failures {
                 self.failure(&name, failure, batch.now);
             }
-            self.read(Read { tag: found.tag, path: batch.path.clone(), position: batch.position.clone() });
+            self.read(Read { tag: found.tag, path: batch.path.clone(), reached: batch.reached.clone() });
         }
         // a flood is stored bit by bit: what is prepared for the database takes much more room than a counter
         let counters: usize = self.jails.values().map(|jail| jail.counts.failures.changes()).sum();
@@ -323,22 +335,36 @@ impl Engine {
 
     fn read(&mut self, read: Read) {
         let Some(jail) = self.tags.get(&read.tag).and_then(|name| self.jails.get_mut(name)) else { return };
-        // what was read of a log that has left in the meantime
-        if !jail.announced.contains(&*read.path) {
-            return;
+        match read.reached {
+            Reached::Log(position) => {
+                // what was read of a log that has left in the meantime
+                if !jail.announced.contains(&*read.path) {
+                    return;
+                }
+                jail.positions.insert(read.path.clone(), position.clone());
+                if self.state.is_some() {
+                    self.positions.insert((read.tag, read.path), position);
+                }
+            }
+            Reached::Journal(cursor) => {
+                jail.cursor = Some(cursor.clone());
+                if self.state.is_some() {
+                    self.cursors.insert(read.tag, cursor);
+                }
+            }
         }
-        jail.positions.insert(read.path.clone(), read.position.clone());
         if self.state.is_some() {
-            self.positions.insert((read.tag, read.path), read.position);
             self.store_soon();
         }
     }
 
     fn opened(&mut self, read: Read) {
         let Some(name) = self.tags.get(&read.tag).cloned() else { return };
-        self.added(&name, &read.path, &read.position);
+        // only a log is opened
+        let Reached::Log(position) = read.reached else { return };
+        self.added(&name, &read.path, &position);
         if let Some(jail) = self.jails.get_mut(&name) {
-            jail.positions.insert(read.path, read.position);
+            jail.positions.insert(read.path, position);
         }
     }
 
@@ -361,6 +387,18 @@ impl Engine {
         // a member without a jail left already
         if tags.iter().any(|tag| self.tags.contains_key(tag)) {
             self.effects.line(level, "filter", text);
+        }
+    }
+
+    fn journal_note(&mut self, tags: &[u64], note: &journal::Note) {
+        for name in tags.iter().filter_map(|tag| self.tags.get(tag)).cloned().collect::<Vec<_>>() {
+            let (level, text) = match note {
+                journal::Note::Failed(why) => {
+                    (Level::ERROR, format!("[{name}] the journal cannot be read: {}; trying again", shown(why)))
+                }
+                journal::Note::Back => (Level::NOTICE, format!("[{name}] the journal can be read again")),
+            };
+            self.effects.line(level, "filtersystemd", text);
         }
     }
 
@@ -464,6 +502,16 @@ impl Engine {
                 inode: position.inode,
             }));
         }
+        let zone = jiff::tz::TimeZone::system();
+        for (tag, journal::Cursor { id, time }) in self.cursors.drain() {
+            let Some(jail) = self.tags.get(&tag) else { continue };
+            self.effects.stored.push(state::Change::Journal(state::Journal {
+                jail: jail.clone(),
+                time,
+                written: written(time, &zone) + " ",
+                cursor: id,
+            }));
+        }
         for (name, jail) in &mut self.jails {
             let maxmatches = jail.counts.limits().maxmatches as usize;
             let changes = jail.counts.failures.take_changes();
@@ -491,8 +539,8 @@ impl Engine {
                 }
                 let mut surplus = self.effects.stored.len().saturating_sub(MAX_UNSTORED);
                 self.effects.stored.retain(|change| {
-                    use state::Change::{Failure, Forget, Position};
-                    let goes = surplus > 0 && matches!(change, Position(_) | Failure(_) | Forget { .. });
+                    use state::Change::{Failure, Forget, Journal, Position};
+                    let goes = surplus > 0 && matches!(change, Position(_) | Journal(_) | Failure(_) | Forget { .. });
                     surplus -= usize::from(goes);
                     !goes
                 });

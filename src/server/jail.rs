@@ -12,13 +12,14 @@ use indexmap::IndexMap;
 use crate::action::queue::{Event as ActionEvent, Queue, Severity};
 use crate::action::{Facts, Properties, Ticket, Wants};
 use crate::address::{AddressSet, Id};
+use crate::config::journal::Journal;
 use crate::config::settings::Compat;
 use crate::control::{Failure, FailureKind};
 use crate::fail2ban::{compile, database, date, increment, time};
 use crate::filter::record;
 use crate::firewall::{Change, Scope};
 use crate::jail::{self, Ban, Decision, Reason, Verdict};
-use crate::source::{self, Encoding, Method, Pattern, Position, Spec, Start};
+use crate::source::{self, Encoding, Method, Pattern, Position, Spec, Start, journal};
 use crate::state;
 use crate::time::Time;
 
@@ -72,6 +73,8 @@ pub struct Jail {
     pub(super) wants: Wants,
     /// How far each log was read.
     pub(super) positions: HashMap<Arc<Path>, Position>,
+    /// How far its journal was read.
+    pub(super) cursor: Option<journal::Cursor>,
     /// Lines that could not be decided.
     pub(super) undecided: Undecided,
     /// When odd times were last told of.
@@ -79,8 +82,8 @@ pub struct Jail {
 }
 
 impl Jail {
-    pub(super) fn new(tag: u64, name: Arc<str>, backend: String) -> Jail {
-        let setup = Setup::new(name, backend);
+    pub(super) fn new(tag: u64, name: Arc<str>, backend: String, journal: Option<Journal>) -> Jail {
+        let setup = Setup::new(name, backend, journal);
         let policy = Arc::new(Policy::new(&setup.ignore, setup.filter.usedns, Arc::default()));
         Jail {
             tag,
@@ -94,6 +97,7 @@ impl Jail {
             announced: HashSet::new(),
             wants: Wants::default(),
             positions: HashMap::new(),
+            cursor: None,
             undecided: Undecided::default(),
             told_odd: None,
         }
@@ -182,13 +186,15 @@ impl Engine {
 
     fn start_jail(&mut self, name: &Arc<str>, filter: record::Filter, now: Time) -> Result<(), Failure> {
         let Some(jail) = self.jails.get_mut(name) else { return Err(unknown(name)) };
-        if jail.setup.backend.starts_with("systemd") {
-            return Err(Failure::new(
-                FailureKind::Runtime,
-                "its backend is systemd, and the journal is not read yet; set `logpath` to a file and `backend = auto`",
-            ));
-        }
-        if jail.setup.logs.is_empty() {
+        if jail.setup.journal.is_some() {
+            if !journal::is_available() {
+                let text = format!(
+                    "it reads the journal, and there is no `{}`; install systemd, or set `logpath` to an existing file",
+                    journal::PROGRAM
+                );
+                return Err(Failure::new(FailureKind::Runtime, text));
+            }
+        } else if jail.setup.logs.is_empty() {
             return Err(Failure::new(FailureKind::Runtime, "it has no log file; set `logpath` to an existing file"));
         }
         jail.filter = Some(Arc::new(filter));
@@ -369,6 +375,9 @@ impl Engine {
         let keep_prefix_values = self.options.compat == Compat::V1_1;
         let findtime = jail.counts.limits().findtime;
         self.logs.set_jail(jail.tag, logs::Jail { filter, findtime, keep_prefix_values });
+        if jail.setup.journal.is_some() {
+            return self.follow_journal(name);
+        }
         for log in jail.setup.logs.clone() {
             self.follow_log(name, &log, &saved);
         }
@@ -378,6 +387,48 @@ impl Engine {
             let pattern = Pattern::Glob(PathBuf::from(glob));
             let spec = Spec { pattern, encoding, start: Start::Head, saved: saved.clone() };
             self.report_logs(name, tag, method, spec);
+        }
+    }
+
+    /// Begins to read the journal of a jail that has started, or goes on with other matches.
+    fn follow_journal(&mut self, name: &Arc<str>) {
+        let after = self.saved_cursor(name);
+        let Some(jail) = self.jails.get(name) else { return };
+        let Some(journal) = jail.setup.journal.clone() else { return };
+        let matches = jail.setup.journalmatch.clone();
+        if matches.iter().all(Vec::is_empty) {
+            let text = format!(
+                "[{name}] Jail started without 'journalmatch' set. It looks at every entry of the journal; name those of \
+                 its service to save time"
+            );
+            self.effects.line(Level::NOTICE, "filtersystemd", text);
+        }
+        let since = super::clock().now - jail.counts.limits().findtime;
+        let (tag, spec) = (jail.tag, journal::Spec { journal, matches });
+        match self.logs.add_journal(tag, spec, journal::Start { after, since }) {
+            Ok(()) => {
+                let text = format!("[{name}] Jail is in operation now (process new journal entries)");
+                self.effects.line(Level::INFO, "filtersystemd", text);
+            }
+            Err(error) => {
+                let text = format!("[{name}] the journal cannot be followed: {error}");
+                self.effects.line(Level::ERROR, "filtersystemd", text);
+            }
+        }
+    }
+
+    /// Where to go on in the journal of a jail: as this process knows, else as the database says.
+    fn saved_cursor(&mut self, name: &Arc<str>) -> Option<journal::Cursor> {
+        if let Some(cursor) = self.jails.get(name).and_then(|jail| jail.cursor.clone()) {
+            return Some(cursor);
+        }
+        match self.state.as_ref()?.journal(name) {
+            Ok(saved) => saved.map(|saved| journal::Cursor { id: saved.cursor, time: saved.time }),
+            Err(error) => {
+                let text = format!("[{name}] the place in the journal cannot be read: {}", causes(&error));
+                self.effects.line(Level::ERROR, "database", text);
+                None
+            }
         }
     }
 
@@ -464,6 +515,11 @@ impl Engine {
             }
             (true, false) => self.follow(name),
             (true, true) => {}
+            (false, false) if self.jails.get(name).is_some_and(|jail| jail.setup.journal.is_some()) => {
+                if self.jails[name].setup.journalmatch != old.journalmatch {
+                    self.follow_journal(name);
+                }
+            }
             (false, false) => self.adopt_logs(name, &old),
         }
         Ok(())

@@ -1,9 +1,10 @@
-//! Threads that follow logs and find failures in them.
+//! Threads that follow logs and journals, and find failures in them.
 //!
 //! There are at most as many as processors, started when they are needed; a directory belongs
 //! to one of them, so that jails that read the same log share one reading. What is found goes
 //! to the engine in batches together with the position behind it. A thread may be
-//! [`ROOM`] batches ahead, then it waits: the log is on the disk, nothing is lost.
+//! [`ROOM`] batches ahead, then it waits: the log is on the disk, nothing is lost. All journals are
+//! one thread's.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -14,8 +15,11 @@ use std::time::{Duration, Instant};
 
 use crate::filter::exact::Cache;
 use crate::filter::scan::{JailLog, Scanner, Scratch, Tally};
-use crate::filter::{Clock, Failure, date, record};
-use crate::source::{Delivery, Follower, Handler, Member, Method, Note, Opened, Pattern, Position, Spec, Waker};
+use crate::filter::{Failure, date, record};
+use crate::source::{
+    Delivery, Follower, Handler, Journals, Member, Method, Note, Opened, Pattern, Position, Reached, Spec, Waker,
+    journal,
+};
 use crate::time::Time;
 
 use super::engine::Event;
@@ -27,6 +31,8 @@ const DIRTY: Duration = Duration::from_millis(500);
 /// A thread that is woken more often than [`WAKES`] times in [`QUIET`] waits so long before it reads
 /// on: reading single lines as they come costs many times what reading them together does.
 const GATHER: Duration = Duration::from_millis(8);
+/// Stands for the path of a file where a journal is read.
+const JOURNAL: &str = "systemd-journal";
 /// See [`GATHER`].
 const WAKES: u32 = 25;
 /// See [`GATHER`].
@@ -49,7 +55,7 @@ pub struct Batch {
     /// The log.
     pub path: Arc<Path>,
     /// Behind the lines.
-    pub position: Position,
+    pub reached: Reached,
     /// When they were read.
     pub now: Time,
     /// What each jail found.
@@ -77,12 +83,13 @@ pub struct Read {
     /// The log.
     pub path: Arc<Path>,
     /// How far.
-    pub position: Position,
+    pub reached: Reached,
 }
 
 enum Order {
     Jail(u64, Jail),
     Add(u64, Spec),
+    Journal(u64, journal::Spec, journal::Start),
     Remove(u64, Pattern),
     RemoveAll(u64),
     Stop,
@@ -91,7 +98,7 @@ enum Order {
 /// The threads.
 pub struct Logs {
     events: Sender<Event>,
-    /// By number; the last one polls.
+    /// By number; the last but one polls, the last one reads journals.
     threads: Vec<Option<Running>>,
     jails: HashMap<u64, Jail>,
 }
@@ -113,7 +120,7 @@ impl Logs {
     #[must_use]
     pub fn new(events: Sender<Event>) -> Logs {
         let count = std::thread::available_parallelism().map_or(1, usize::from).min(16);
-        Logs { events, threads: (0..=count).map(|_| None).collect(), jails: HashMap::new() }
+        Logs { events, threads: (0..count + 2).map(|_| None).collect(), jails: HashMap::new() }
     }
 
     /// A jail, or new settings of it; takes effect with the next block.
@@ -128,10 +135,21 @@ impl Logs {
     /// No thread can be started.
     pub fn add(&mut self, tag: u64, method: Method, spec: Spec) -> std::io::Result<()> {
         let number = match method {
-            Method::Polling => self.threads.len() - 1,
-            Method::Inotify => place(&spec.pattern, self.threads.len() - 1),
+            Method::Polling => self.threads.len() - 2,
+            Method::Inotify => place(&spec.pattern, self.threads.len() - 2),
         };
-        self.thread(number, method)?.tell(Order::Add(tag, spec));
+        self.thread(number, || Ok(Source::Files(Box::new(Follower::new(method)?))))?.tell(Order::Add(tag, spec));
+        Ok(())
+    }
+
+    /// Follows a journal for a jail, in place of the one it followed before; see [`Journals::add`].
+    ///
+    /// # Errors
+    /// No thread can be started.
+    pub fn add_journal(&mut self, tag: u64, spec: journal::Spec, start: journal::Start) -> std::io::Result<()> {
+        let number = self.threads.len() - 1;
+        let thread = self.thread(number, || Ok(Source::Journals(Journals::new()?)))?;
+        thread.tell(Order::Journal(tag, spec, start));
         Ok(())
     }
 
@@ -164,10 +182,10 @@ impl Logs {
         }
     }
 
-    fn thread(&mut self, number: usize, method: Method) -> std::io::Result<&Running> {
+    fn thread(&mut self, number: usize, source: impl Fn() -> std::io::Result<Source>) -> std::io::Result<&Running> {
         if self.threads[number].is_none() {
-            let follower = Follower::new(method)?;
-            let waker = follower.waker();
+            let source = source()?;
+            let waker = source.waker();
             let (orders, receiver) = channel();
             let mut worker = Worker {
                 events: self.events.clone(),
@@ -178,11 +196,12 @@ impl Logs {
                 cache: Cache::default(),
                 room: Arc::default(),
                 dirty: HashMap::new(),
+                dirty_cursors: HashMap::new(),
                 dirty_since: None,
             };
             let thread = std::thread::Builder::new()
                 .name(format!("sk/log{number}"))
-                .spawn(move || worker.work(follower, &receiver))?;
+                .spawn(move || worker.work(source, &receiver))?;
             self.threads[number] = Some(Running { orders, waker, thread });
         }
         self.threads[number].as_ref().ok_or_else(|| std::io::Error::other("no thread"))
@@ -238,6 +257,49 @@ impl Drop for Permit {
     }
 }
 
+/// What a thread reads.
+enum Source {
+    Files(Box<Follower>),
+    Journals(Journals),
+}
+
+impl Source {
+    fn waker(&self) -> Waker {
+        match self {
+            Source::Files(files) => files.waker(),
+            Source::Journals(journals) => journals.waker(),
+        }
+    }
+
+    fn is_ready(&self) -> bool {
+        match self {
+            Source::Files(files) => files.is_ready(),
+            Source::Journals(journals) => journals.is_ready(),
+        }
+    }
+
+    fn turn(&mut self, handler: &mut dyn Handler) {
+        match self {
+            Source::Files(files) => files.turn(handler),
+            Source::Journals(journals) => journals.turn(handler),
+        }
+    }
+
+    fn wait(&mut self, timeout: Option<Duration>) -> std::io::Result<bool> {
+        match self {
+            Source::Files(files) => files.wait(timeout),
+            Source::Journals(journals) => journals.wait(timeout),
+        }
+    }
+
+    fn remove_all(&mut self, tag: u64) {
+        match self {
+            Source::Files(files) => files.remove_all(tag),
+            Source::Journals(journals) => journals.remove_all(tag),
+        }
+    }
+}
+
 /// What a thread knows.
 struct Worker {
     events: Sender<Event>,
@@ -250,11 +312,13 @@ struct Worker {
     room: Arc<Room>,
     /// Positions that were not sent yet.
     dirty: HashMap<Arc<Path>, (Vec<u64>, Position)>,
+    /// The same of journals, by jail.
+    dirty_cursors: HashMap<u64, journal::Cursor>,
     dirty_since: Option<Instant>,
 }
 
 impl Worker {
-    fn work(&mut self, mut follower: Follower, orders: &Receiver<Order>) {
+    fn work(&mut self, mut source: Source, orders: &Receiver<Order>) {
         let (mut since, mut wakes) = (Instant::now(), 0);
         loop {
             for order in orders.try_iter() {
@@ -263,10 +327,23 @@ impl Worker {
                         self.jails.insert(tag, jail);
                         self.scanners.retain(|tags, _| !tags.contains(&tag));
                     }
-                    Order::Add(tag, spec) => _ = follower.add(tag, spec),
-                    Order::Remove(tag, pattern) => _ = follower.remove(tag, &pattern),
+                    Order::Add(tag, spec) => {
+                        if let Source::Files(files) = &mut source {
+                            files.add(tag, spec);
+                        }
+                    }
+                    Order::Journal(tag, spec, start) => {
+                        if let Source::Journals(journals) = &mut source {
+                            journals.add(tag, spec, start);
+                        }
+                    }
+                    Order::Remove(tag, pattern) => {
+                        if let Source::Files(files) = &mut source {
+                            files.remove(tag, &pattern);
+                        }
+                    }
                     Order::RemoveAll(tag) => {
-                        follower.remove_all(tag);
+                        source.remove_all(tag);
                         self.send_positions();
                         self.jails.remove(&tag);
                         self.scanners.retain(|tags, _| !tags.contains(&tag));
@@ -275,15 +352,15 @@ impl Worker {
                     Order::Stop => return self.send_positions(),
                 }
             }
-            if follower.is_ready() {
-                follower.turn(self);
+            if source.is_ready() {
+                source.turn(self);
                 continue;
             }
             if self.dirty_since.is_some_and(|since| since.elapsed() >= DIRTY) {
                 self.send_positions();
             }
             let timeout = self.dirty_since.map(|since| DIRTY.saturating_sub(since.elapsed()));
-            let waited = follower.wait(timeout);
+            let waited = source.wait(timeout);
             if let Err(error) = waited {
                 let text = format!("cannot wait for logs: {error}; trying again");
                 let _ = self.events.send(Event::Trouble(text));
@@ -301,22 +378,32 @@ impl Worker {
 
     fn send_positions(&mut self) {
         self.dirty_since = None;
-        if self.dirty.is_empty() {
-            return;
-        }
         let mut read = Vec::new();
         for (path, (tags, position)) in self.dirty.drain() {
-            read.extend(tags.into_iter().map(|tag| Read { tag, path: path.clone(), position: position.clone() }));
+            let reached = Reached::Log(position);
+            read.extend(tags.into_iter().map(|tag| Read { tag, path: path.clone(), reached: reached.clone() }));
+        }
+        let path: Arc<Path> = Path::new(JOURNAL).into();
+        let cursors = self.dirty_cursors.drain();
+        read.extend(cursors.map(|(tag, cursor)| Read { tag, path: path.clone(), reached: Reached::Journal(cursor) }));
+        if read.is_empty() {
+            return;
         }
         // the engine is gone only when all ends
         let _ = self.events.send(Event::Positions(read));
     }
 
-    /// Judges all lines of a block for all jails that read the log.
-    fn judge(&mut self, delivery: &Delivery<'_>, clock: &Clock) -> Vec<Found> {
-        let (jails, path) = (&self.jails, delivery.path);
+    /// Judges lines for all jails that read them: `judge` is called with the scanner of their filters
+    /// and with what each of them knows.
+    fn judge(
+        &mut self,
+        members: &[Member],
+        path: &Arc<Path>,
+        judge: impl FnOnce(&Scanner, &mut Scratch, &mut [JailLog<'_>]),
+    ) -> Vec<Found> {
+        let jails = &self.jails;
         let members: Vec<(Member, &Jail)> =
-            delivery.members.iter().filter_map(|member| Some((*member, jails.get(&member.tag)?))).collect();
+            members.iter().filter_map(|member| Some((*member, jails.get(&member.tag)?))).collect();
         let tags: Vec<u64> = members.iter().map(|(member, _)| member.tag).collect();
         let scanner = self.scanners.entry(tags).or_insert_with_key(|_| {
             let filters: Vec<_> = members.iter().map(|(_, jail)| jail.filter.clone()).collect();
@@ -343,7 +430,7 @@ impl Worker {
                 tally: Tally::default(),
             })
             .collect();
-        scanner.block(&mut self.scratch, &delivery.block, &mut logs, clock);
+        judge(scanner, &mut self.scratch, &mut logs);
         let found = logs.into_iter().zip(&members).map(|(log, (member, _))| Found {
             tag: member.tag,
             failures: log.failures,
@@ -354,6 +441,18 @@ impl Worker {
         self.states.extend(owners.zip(states));
         found
     }
+
+    /// Sends what was found, with the place behind it; waits for room.
+    fn send(&self, path: &Arc<Path>, reached: Reached, now: Time, found: Vec<Found>) {
+        let batch = Batch { path: path.clone(), reached, now, found, _room: Permit::get(&self.room) };
+        // the engine is gone only when all ends
+        let _ = self.events.send(Event::Batch(batch));
+    }
+}
+
+/// Whether nothing was found that would have to be told.
+fn is_quiet(found: &[Found]) -> bool {
+    found.iter().all(|found| found.failures.is_empty() && !is_odd(&found.tally))
 }
 
 /// Whether there is something to tell.
@@ -378,28 +477,44 @@ impl Handler for Worker {
                 let _ = self.events.send(Event::Trouble(format!("{}: {error}", log.path.display())));
             }
         }
-        let read = Read { tag, path: log.path.into(), position: log.position.clone() };
+        let read = Read { tag, path: log.path.into(), reached: Reached::Log(log.position.clone()) };
         let _ = self.events.send(Event::Opened(read));
     }
 
     fn block(&mut self, delivery: &Delivery<'_>) {
         let clock = super::clock();
-        let found = self.judge(delivery, &clock);
-        if found.iter().all(|found| found.failures.is_empty() && !is_odd(&found.tally)) {
+        let found = self.judge(delivery.members, delivery.path, |scanner, scratch, jails| {
+            scanner.block(scratch, &delivery.block, jails, &clock);
+        });
+        if is_quiet(&found) {
             let tags = delivery.members.iter().map(|member| member.tag).collect();
             self.dirty.insert(delivery.path.clone(), (tags, delivery.position.clone()));
             self.dirty_since.get_or_insert_with(Instant::now);
             return;
         }
         self.dirty.remove(delivery.path);
-        let batch = Batch {
-            path: delivery.path.clone(),
-            position: delivery.position.clone(),
-            now: clock.now,
-            found,
-            _room: Permit::get(&self.room),
-        };
-        let _ = self.events.send(Event::Batch(batch));
+        self.send(delivery.path, Reached::Log(delivery.position.clone()), clock.now, found);
+    }
+
+    fn records(&mut self, delivery: &journal::Delivery<'_>) {
+        let clock = super::clock();
+        let path: Arc<Path> = Path::new(JOURNAL).into();
+        // which records are of now, each says itself
+        let members: Vec<Member> = delivery.tags.iter().map(|tag| Member { tag: *tag, in_operation: false }).collect();
+        let found = self.judge(&members, &path, |scanner, scratch, jails| {
+            scanner.records(scratch, &delivery.records, jails, &clock);
+        });
+        if is_quiet(&found) {
+            self.dirty_cursors.extend(delivery.tags.iter().map(|tag| (*tag, delivery.cursor.clone())));
+            self.dirty_since.get_or_insert_with(Instant::now);
+            return;
+        }
+        delivery.tags.iter().for_each(|tag| _ = self.dirty_cursors.remove(tag));
+        self.send(&path, Reached::Journal(delivery.cursor.clone()), clock.now, found);
+    }
+
+    fn journal_note(&mut self, tags: &[u64], note: &journal::Note) {
+        let _ = self.events.send(Event::Journal { tags: tags.to_vec(), note: note.clone() });
     }
 
     fn note(&mut self, members: &[Member], path: &Path, note: Note) {

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::action::Properties;
 use crate::address::{AddressSet, Id};
+use crate::config::journal::{self, Journal, Matches};
 use crate::config::{Filter, Increment, Limits, UseDns};
 use crate::control::{Failure, FailureKind, Reply, Value};
 use crate::fail2ban::arithmetic::Number;
@@ -49,6 +50,8 @@ pub struct Setup {
     pub name: Arc<str>,
     /// Option `backend`.
     pub backend: String,
+    /// Which journal that means, if any.
+    pub journal: Option<Journal>,
     /// The filter's settings.
     pub filter: Filter,
     /// When and how long to ban.
@@ -60,7 +63,7 @@ pub struct Setup {
     /// The logs.
     pub logs: Vec<LogPath>,
     /// `journalmatch`, one group a list.
-    pub journalmatch: Vec<Vec<String>>,
+    pub journalmatch: Matches,
     /// Actions in their order.
     pub actions: Vec<(String, Properties)>,
     /// Options `bantime.*` as they were given, by what follows the dot; also those that mean nothing.
@@ -180,10 +183,11 @@ fn next_edition() -> u64 {
 impl Setup {
     /// A jail with all settings at Fail2Ban's built-in defaults.
     #[must_use]
-    pub fn new(name: Arc<str>, backend: String) -> Setup {
+    pub fn new(name: Arc<str>, backend: String, journal: Option<Journal>) -> Setup {
         Setup {
             name,
             backend,
+            journal,
             filter: Filter::default(),
             limits: Limits::default(),
             increment: Increment::default(),
@@ -359,6 +363,7 @@ impl Setup {
                 self.filter.logencoding = text;
                 told(Value::Text(self.shown_encoding()), "filter", "encoding")
             }
+            "addlogpath" | "dellogpath" if self.journal.is_some() => (self.shown_logs(), None),
             "addlogpath" => {
                 let tail = match values.get(1).map(text).as_deref() {
                     None | Some("head") => false,
@@ -379,18 +384,29 @@ impl Setup {
                 self.logs.retain(|log| log.path != path);
                 (self.shown_logs(), None)
             }
+            // a filter names its entries of a journal wherever its jail reads
+            "addjournalmatch" | "deljournalmatch" if self.journal.is_none() => (self.shown_journalmatch(), None),
             "addjournalmatch" => {
-                if let Some(Value::List(_)) = value {
-                    self.journalmatch.extend(values.iter().map(flat));
-                } else {
-                    self.journalmatch.push(values.iter().map(text).collect());
+                let groups: Matches = match value {
+                    Some(Value::List(_)) => values.iter().map(flat).collect(),
+                    _ => vec![values.iter().map(text).collect()],
+                };
+                if !groups.iter().flatten().all(|word| journal::is_match(word)) {
+                    return Err(bad("Invalid match"));
                 }
-                (self.shown_journalmatch(), None)
+                self.journalmatch.extend(groups);
+                (self.shown_journalmatch(), self.told_match("Added", values))
             }
             "deljournalmatch" => {
                 let group: Vec<String> = values.iter().map(text).collect();
-                self.journalmatch.retain(|known| !group.is_empty() && *known != group);
-                (self.shown_journalmatch(), None)
+                if group.is_empty() {
+                    self.journalmatch.clear();
+                } else {
+                    let at = self.journalmatch.iter().position(|known| *known == group);
+                    let at = at.ok_or_else(|| bad(format!("Match {} not found", repr(&texts(&group)))))?;
+                    self.journalmatch.remove(at);
+                }
+                (self.shown_journalmatch(), self.told_match("Removed", values))
             }
             "addaction" => {
                 let name = needed()?;
@@ -518,6 +534,7 @@ impl Setup {
             "maxretry" => Value::Int(self.limits.maxretry.into()),
             "maxmatches" => Value::Int(self.limits.maxmatches.into()),
             "maxlines" => Value::Int(self.filter.maxlines.into()),
+            "datepattern" if self.journal.is_some() => Value::None,
             "datepattern" => self.shown_datepattern(),
             "logtimezone" => self.filter.logtimezone.clone().map_or(Value::None, Value::Text),
             "idle" => Value::Bool(self.idle),
@@ -562,6 +579,13 @@ impl Setup {
 
     fn shown_logs(&self) -> Value {
         Value::List(self.logs.iter().map(|log| Value::Text(log.path.to_string_lossy().into_owned())).collect())
+    }
+
+    /// The line about a changed match.
+    fn told_match(&self, done: &str, words: &[Value]) -> Option<Line> {
+        let words = words.iter().map(text).collect::<Vec<_>>().join(" ");
+        let text = format!("[{}] {done} journal match for: '{}'", self.name, shown(&words));
+        Some((Level::INFO, "filtersystemd", text))
     }
 
     fn shown_journalmatch(&self) -> Value {

@@ -8,7 +8,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -76,6 +76,21 @@ pub struct Spec {
 pub struct Waker(Arc<OwnedFd>);
 
 impl Waker {
+    pub(super) fn new() -> io::Result<Waker> {
+        let descriptor = rustix::event::eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?;
+        Ok(Waker(Arc::new(descriptor)))
+    }
+
+    /// To be polled.
+    pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+
+    /// Forgets that it was used.
+    pub(super) fn clear(&self) {
+        let _ = rustix::io::read(&*self.0, &mut [0; 8]);
+    }
+
     /// The present or next `wait` returns at once.
     pub fn wake(&self) {
         // fails only if it was woken 2^64 times and never looked
@@ -120,10 +135,9 @@ impl Follower {
     /// No file descriptor is left.
     pub fn new(method: Method) -> io::Result<Follower> {
         let inotify = if method == Method::Inotify { Inotify::init().ok() } else { None };
-        let wake = rustix::event::eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?;
         Ok(Follower {
             inotify,
-            wake: Waker(Arc::new(wake)),
+            wake: Waker::new()?,
             patterns: HashMap::new(),
             logs: HashMap::new(),
             by_path: HashMap::new(),
@@ -208,7 +222,7 @@ impl Follower {
             left = left.min(timeout);
         }
         let woken = {
-            let mut waiting = vec![PollFd::new(&*self.wake.0, PollFlags::IN)];
+            let mut waiting = vec![PollFd::from_borrowed_fd(self.wake.as_fd(), PollFlags::IN)];
             if let Some(inotify) = &self.inotify {
                 waiting.push(PollFd::from_borrowed_fd(inotify.as_fd(), PollFlags::IN));
             }
@@ -220,7 +234,7 @@ impl Follower {
             waiting[0].revents().contains(PollFlags::IN)
         };
         if woken {
-            let _ = rustix::io::read(&*self.wake.0, &mut [0; 8]);
+            self.wake.clear();
         }
         self.hear()?;
         if Instant::now() >= self.next_sweep {

@@ -24,6 +24,9 @@ mod read;
 pub use open::Opened;
 pub use read::{History, Restore};
 
+/// Stands for a file's path in Fail2Ban's rows about journals.
+const JOURNAL: &str = "systemd-journal";
+
 /// How long a call waits for another process that holds the database.
 pub const BUSY: Duration = Duration::from_millis(1000);
 
@@ -70,6 +73,19 @@ pub struct Position {
     pub inode: u64,
 }
 
+/// How far a jail has read its journal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Journal {
+    /// The jail.
+    pub jail: Arc<str>,
+    /// When the journal got the last entry.
+    pub time: Time,
+    /// The same as text, for Fail2Ban.
+    pub written: String,
+    /// The journal's name for the entry; empty if Fail2Ban wrote the row.
+    pub cursor: String,
+}
+
 /// A failure that is being counted.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Failure {
@@ -105,6 +121,8 @@ pub enum Change {
     DeleteAll(Arc<str>),
     /// A log was read up to here.
     Position(Position),
+    /// A journal was read up to here.
+    Journal(Journal),
     /// A counter has a new value.
     Failure(Failure),
     /// A counter is gone: banned, or too old.
@@ -246,7 +264,7 @@ impl State {
                  AND name NOT IN (SELECT jail FROM bips)",
                 [],
             )?;
-            for table in ["sekimori_logs", "sekimori_failures"] {
+            for table in ["sekimori_logs", "sekimori_journals", "sekimori_failures"] {
                 transaction.execute(&format!("DELETE FROM {table} WHERE jail NOT IN (SELECT name FROM jails)"), [])?;
             }
             transaction.commit()
@@ -328,6 +346,17 @@ fn carry_out(db: &Connection, jails: &mut HashSet<Arc<str>>, change: &Change) ->
                 "INSERT OR REPLACE INTO sekimori_logs(jail, path, position, inode) VALUES(?1, ?2, ?3, ?4)",
             )?
             .execute(params![position.jail, path, offset, position.inode.cast_signed()])?;
+        }
+        Change::Journal(journal) => {
+            known(&journal.jail)?;
+            let seconds = journal.time.as_f64();
+            db.prepare_cached(
+                "INSERT INTO logs(jail, path, firstlinemd5, lastfilepos) VALUES(?1, ?2, ?3, ?4) \
+                 ON CONFLICT(jail, path) DO UPDATE SET firstlinemd5 = ?3, lastfilepos = ?4",
+            )?
+            .execute(params![journal.jail, JOURNAL, journal.written, seconds])?;
+            db.prepare_cached("INSERT OR REPLACE INTO sekimori_journals(jail, time, cursor) VALUES(?1, ?2, ?3)")?
+                .execute(params![journal.jail, seconds, journal.cursor])?;
         }
         Change::Failure(failure) => {
             db.prepare_cached(

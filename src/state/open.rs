@@ -13,11 +13,13 @@ use crate::time::Time;
 /// Tables of ours. Fail2Ban ignores them and its repair keeps them.
 ///
 /// `position` repeats the offset: if it differs from Fail2Ban's row, Fail2Ban has run since
-/// and the inode means nothing any more.
+/// and the inode means nothing any more; so does `time` for the cursor.
 const OWN: &str = "
     CREATE TABLE IF NOT EXISTS sekimori_logs(
         jail TEXT NOT NULL, path TEXT NOT NULL, position INTEGER NOT NULL, inode INTEGER NOT NULL,
         PRIMARY KEY(jail, path)) WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS sekimori_journals(
+        jail TEXT NOT NULL PRIMARY KEY, time REAL NOT NULL, cursor TEXT NOT NULL) WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS sekimori_failures(
         jail TEXT NOT NULL, id TEXT NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL,
         retry INTEGER NOT NULL, failures INTEGER NOT NULL, data BLOB,
@@ -135,6 +137,7 @@ impl State {
             ("bans", "jail, ip, timeofban, bantime, bancount, data"),
             ("bips", "ip, jail, timeofban, bantime, bancount, data"),
             ("sekimori_logs", "jail, path, position, inode"),
+            ("sekimori_journals", "jail, time, cursor"),
             ("sekimori_failures", "jail, id, first, last, retry, failures, data"),
         ] {
             let marks = vec!["?"; columns.split(',').count()].join(", ");

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rusqlite::{Row, types::ValueRef};
 
-use super::{Ban, Error, Failure, Position, State};
+use super::{Ban, Error, Failure, JOURNAL, Journal, Position, State};
 use crate::time::Time;
 
 /// Which bans of a jail are still to be carried out after a restart. Times in seconds.
@@ -77,8 +77,8 @@ impl State {
         self.rows(
             "SELECT logs.jail, logs.path, firstlinemd5, lastfilepos, position, inode FROM logs \
              LEFT JOIN sekimori_logs AS own ON own.jail = logs.jail AND own.path = logs.path \
-             WHERE logs.jail = ?1 AND logs.path IS NOT NULL AND logs.path = coalesce(?2, logs.path)",
-            (jail, path),
+             WHERE logs.jail = ?1 AND logs.path <> ?3 AND logs.path = coalesce(?2, logs.path)",
+            (jail, path, JOURNAL),
             |row| {
                 let offset = row.get::<_, f64>(3)?.max(0.0) as u64;
                 let same = row.get::<_, Option<i64>>(4)?.is_some_and(|own| own.cast_unsigned() == offset);
@@ -91,6 +91,30 @@ impl State {
                 })
             },
         )
+    }
+
+    /// How far the journal of a jail was read.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn journal(&self, jail: &str) -> Result<Option<Journal>, Error> {
+        let rows = self.rows(
+            "SELECT logs.jail, firstlinemd5, lastfilepos, time, cursor FROM logs \
+             LEFT JOIN sekimori_journals AS own ON own.jail = logs.jail \
+             WHERE logs.jail = ?1 AND logs.path = ?2",
+            [jail, JOURNAL],
+            |row| {
+                let seconds: f64 = row.get(2)?;
+                let same = row.get::<_, Option<f64>>(3)? == Some(seconds);
+                Ok(Journal {
+                    jail: row.get(0)?,
+                    time: Time::from_f64(seconds),
+                    written: row.get::<_, Option<String>>(1)?.unwrap_or_default(),
+                    cursor: if same { row.get(4)? } else { String::new() },
+                })
+            },
+        )?;
+        Ok(rows.into_iter().next())
     }
 
     /// The failure counters of a jail.

@@ -1,5 +1,6 @@
 //! What the tests stand on: configurations, daemons, namespaces, the real Fail2Ban.
 
 pub mod daemon;
+pub mod journal;
 pub mod net;
 pub mod random;

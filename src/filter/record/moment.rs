@@ -69,10 +69,14 @@ impl Last {
     }
 }
 
-/// A time as the records of a journal carry it: local, with microseconds unless they are 0.
-pub(super) fn written(time: Time, zone: &jiff::tz::TimeZone) -> String {
+/// A time as the records of a journal carry it: local, with microseconds unless they are 0, and with
+/// its distance from UTC.
+#[must_use]
+pub fn written(time: Time, zone: &jiff::tz::TimeZone) -> String {
     let Ok(timestamp) = jiff::Timestamp::from_microsecond(time.micros()) else { return String::new() };
-    let (local, micros) = (zone.to_datetime(timestamp), time.micros().rem_euclid(1_000_000));
-    let seconds = local.strftime("%Y-%m-%dT%H:%M:%S");
-    if micros == 0 { seconds.to_string() } else { format!("{seconds}.{micros:06}") }
+    let (local, offset) = (zone.to_datetime(timestamp), zone.to_offset(timestamp).seconds());
+    let (seconds, micros) = (local.strftime("%Y-%m-%dT%H:%M:%S"), time.micros().rem_euclid(1_000_000));
+    let (sign, offset) = (if offset < 0 { '-' } else { '+' }, offset.unsigned_abs());
+    let offset = format!("{sign}{:02}:{:02}", offset / 3600, offset / 60 % 60);
+    if micros == 0 { format!("{seconds}{offset}") } else { format!("{seconds}.{micros:06}{offset}") }
 }

@@ -64,7 +64,7 @@ impl Engine {
             pair("Currently failed", count(failures.len())),
             pair("Total failed", Value::Int(i64::try_from(failures.total()).unwrap_or(i64::MAX))),
         ];
-        if jail.setup.backend.starts_with("systemd") {
+        if jail.setup.journal.is_some() {
             let groups: Vec<String> = jail.setup.journalmatch.iter().map(|group| group.join(" ")).collect();
             filter.push(pair("Journal matches", list([groups.join(" + ")])));
         } else {
@@ -93,7 +93,11 @@ impl Engine {
         let Some(jail) = self.jails.get(name) else { return Value::None };
         let numbers =
             |now: usize, all: u64| Value::Tuple(vec![count(now), Value::Int(i64::try_from(all).unwrap_or(i64::MAX))]);
-        let used = if jail.setup.backend.starts_with("polling") { "polling" } else { "pyinotify" };
+        let used = match &jail.setup {
+            setup if setup.journal.is_some() => "systemd",
+            setup if setup.backend.starts_with("polling") => "polling",
+            _ => "pyinotify",
+        };
         Value::List(vec![
             used.into(),
             numbers(jail.counts.failures.len(), jail.counts.failures.total()),
