@@ -158,9 +158,17 @@ fn compile_regex(source: &str, setting: Setting, options: tags::Options, several
     let multiline = several_lines && matches!(setting, Setting::Failregex(_));
     let pattern = regex::parse(&expanded.text, regex::Options { multiline }).map_err(|wrong| {
         let byte = expanded.text.char_indices().nth(wrong.position).map_or(expanded.text.len(), |(at, _)| at);
-        let message = format!("Unable to compile regular expression '{source}': {}", wrong.message);
+        let offset = expanded.origin(byte);
+        // the only message of Python's that has no place
+        let place = match source.get(..offset) {
+            Some(before) if !wrong.message.starts_with("look-behind") => {
+                format!(" at position {}", before.chars().count())
+            }
+            _ => String::new(),
+        };
+        let message = format!("Unable to compile regular expression '{source}':\n{}{place}", wrong.message);
         let short = format!("{setting}: {}", wrong.message);
-        Error { setting, offset: Some(expanded.origin(byte)), message, short, help: advice(&wrong.message) }
+        Error { setting, offset: Some(offset), message, short, help: advice(&wrong.message) }
     })?;
     Ok(Regex::new(source.to_owned(), expanded.text, pattern))
 }

@@ -305,7 +305,9 @@ pub fn to_json(value: &Value) -> serde_json::Value {
     }
 }
 
-fn from_json(json: serde_json::Value) -> Value {
+/// A value of a request that is JSON.
+#[must_use]
+pub fn from_json(json: serde_json::Value) -> Value {
     match json {
         serde_json::Value::Null => Value::None,
         serde_json::Value::Bool(truth) => Value::Bool(truth),

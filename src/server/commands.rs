@@ -82,7 +82,7 @@ impl Engine {
 
     fn command(&mut self, words: &[Value]) -> Reply {
         let word = |index: usize| words.get(index).map(text);
-        let Some(name) = word(0) else { return Err(invalid()) };
+        let Some(name) = word(0) else { return Err(missing()) };
         let need = |index: usize| word(index).ok_or_else(missing);
         match name.as_str() {
             "ping" => Ok("pong".into()),
@@ -276,8 +276,8 @@ impl Engine {
         if let Some(answer) = self.set_general(&name, words.get(1)) {
             return answer;
         }
-        let name = self.known(&name)?;
         let option = words.get(1).map(text).ok_or_else(missing)?;
+        let name = self.known(&name)?;
         let values = &words[2..];
         match option.as_str() {
             "banip" => {

@@ -140,7 +140,7 @@ impl Engine {
                 Ok(()) => started.push(name),
                 Err(failure) => {
                     let text = super::setup::text(&failure.arguments.first().cloned().unwrap_or("unknown".into()));
-                    let text = format!("Jail '{name}' not started: {text}");
+                    let text = format!("Jail '{name}' not started: {}", text.replace('\n', " "));
                     self.effects.line(Level::ERROR, "jail", text);
                     first = first.and(Err(failure));
                 }

@@ -140,6 +140,9 @@ impl Engine {
             "dbmaxmatches" => stored(Value::Int(general.dbmaxmatches)),
             "dbpurgeage" => stored(number(general.dbpurgeage)),
             _ => {
+                if words.len() < 2 {
+                    return Err(missing());
+                }
                 let name = self.known(&name)?;
                 return self.get_of_jail(&self.jails[&name], &words[1..]);
             }
