@@ -1,3 +1,4 @@
 //! Commands of actions, side by side with the real Fail2Ban: what they are told, in which order.
 
+mod recorder;
 mod tags;
