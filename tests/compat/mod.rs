@@ -8,6 +8,7 @@ mod expected;
 mod grow;
 mod hostile;
 mod ignore;
+mod journal;
 mod python;
 mod record;
 mod regex;

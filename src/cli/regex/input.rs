@@ -10,6 +10,7 @@ use std::{cell::Cell, fmt};
 
 use crate::line::MAX_LINE;
 use crate::source::encoding::{Codec, Encoding};
+use crate::source::journal;
 
 /// So much is read at once; at least one longest line with its newline.
 const BLOCK: usize = 256 * 1024;
@@ -27,6 +28,8 @@ pub enum Log {
     Stdin,
     /// Lines as they were typed.
     Text(Vec<String>),
+    /// A systemd journal.
+    Journal(journal::Spec),
 }
 
 /// Why a log could not be read to its end.
@@ -97,6 +100,15 @@ impl fmt::Debug for Reader {
     }
 }
 
+/// Reads a journal; `each` says whether it wants more.
+///
+/// # Errors
+/// If it cannot be read to its end.
+pub fn each_entry(spec: &journal::Spec, each: &mut dyn FnMut(&journal::Entry) -> bool) -> Result<(), Error> {
+    let failed = |source| Error { what: "cannot read the journal by", name: journal::PROGRAM.to_owned(), source };
+    journal::read_all(spec, each).map_err(failed)
+}
+
 /// Whole lines, each with its newline.
 #[derive(Clone, Copy, Debug)]
 pub struct Block<'a> {
@@ -118,11 +130,14 @@ impl Reader {
             Log::File(path) => path.clone(),
             Log::Stdin => "standard input".to_owned(),
             Log::Text(_) => "text".to_owned(),
+            Log::Journal(_) => "journal".to_owned(),
         };
         let failed = |source| Error { what: "cannot read", name: name.clone(), source };
         let raw: Box<dyn Read> = match log {
             Log::File(path) => Box::new(File::open(path).map_err(failed)?),
             Log::Stdin => Box::new(io::stdin()),
+            // it has no lines; see `each_entry`
+            Log::Journal(_) => Box::new(io::empty()),
             Log::Text(lines) => {
                 let mut text = lines.join("\n");
                 text.push('\n');

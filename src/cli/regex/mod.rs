@@ -10,11 +10,14 @@ use std::time::Instant;
 use clap::Parser as _;
 
 use crate::cli::configuration;
+use crate::config::journal::is_match;
+use crate::fail2ban::journal as backend;
 use crate::filter::exact::Cache;
+use crate::filter::record::moment::written;
 use crate::filter::{Clock, Failure, approximate, record};
-use crate::line::MAX_LINE;
+use crate::line::{MAX_LINE, Record};
 use crate::server::settings;
-use crate::source::Encoding;
+use crate::source::{Encoding, journal};
 use crate::time::Time;
 use fast::Fast;
 use input::{Log, Progress, Reader};
@@ -110,8 +113,13 @@ fn tested(options: &Options, words: &Words, sheet: &mut Sheet) -> Result<(), Fai
         eprintln!("ERROR: there is no encoding `{}`", subject.encoding);
         return Err(Failed);
     };
-    let logs: Vec<Log> = words.logs.iter().map(|word| log(word, options)).collect();
-    announce(&logs, words, &subject, sheet)?;
+    let logs: Result<Vec<Log>, String> = words.logs.iter().map(|word| log(word, options, &subject)).collect();
+    let logs = logs.map_err(|text| {
+        sheet.flush();
+        eprintln!("ERROR: {text}");
+        Failed
+    })?;
+    announce(&logs, words, &subject, sheet);
     let show = Show {
         level: options.level(),
         dates: options.verbose_date,
@@ -120,6 +128,7 @@ fn tested(options: &Options, words: &Words, sheet: &mut Sheet) -> Result<(), Fai
         all_missed: options.print_all_missed,
         no_ignored: options.print_no_ignored,
         all_ignored: options.print_all_ignored,
+        no_dates: !subject.has_dates && logs.iter().all(|log| matches!(log, Log::Journal(_))),
         lines: options.maxlines,
     };
     let form = match options.out() {
@@ -174,21 +183,28 @@ fn now() -> Time {
     Time::from_micros(jiff::Timestamp::now().as_microsecond())
 }
 
-/// What a word means as a log: a file, the standard input, or lines as text.
-fn log(word: &str, options: &Options) -> Log {
-    if word == "-" {
+/// What a word means as a log: a file, the standard input, the journal, or lines as text.
+fn log(word: &str, options: &Options, subject: &Subject) -> Result<Log, String> {
+    Ok(if word == "-" {
         Log::Stdin
     } else if std::path::Path::new(word).is_file() {
         Log::File(word.to_owned())
+    } else if options::is_journal(word) {
+        let journal = backend::backend(word, subject.compat)?.journal.unwrap_or_default();
+        let wrong = subject.journalmatch.iter().flatten().find(|word| !is_match(word));
+        if let Some(wrong) = wrong {
+            return Err(format!("`{wrong}` is no journal match; write FIELD=value, and + between alternatives"));
+        }
+        Log::Journal(journal::Spec { journal, matches: subject.journalmatch.clone() })
     } else if word.contains('\n') || options.maxlines.is_some_and(|lines| lines > 1) {
         Log::Text(word.split('\n').map(str::to_owned).collect())
     } else {
         Log::Text(vec![word.to_owned()])
-    }
+    })
 }
 
 /// Says in the head what is read.
-fn announce(logs: &[Log], words: &Words, subject: &Subject, sheet: &mut Sheet) -> Result<(), Failed> {
+fn announce(logs: &[Log], words: &Words, subject: &Subject, sheet: &mut Sheet) {
     let encoding = if subject.encoding == "auto" { "UTF-8" } else { &subject.encoding };
     for (log, word) in logs.iter().zip(&words.logs) {
         match log {
@@ -196,13 +212,13 @@ fn announce(logs: &[Log], words: &Words, subject: &Subject, sheet: &mut Sheet) -
                 sheet.head(&format!("Use         log file : {word}"));
                 sheet.head(&format!("Use         encoding : {encoding}"));
             }
-            Log::Text(_) if options::is_journal(word) => {
+            Log::Journal(spec) => {
                 sheet.head("Use         systemd journal");
                 sheet.head(&format!("Use         encoding : {encoding}"));
-                sheet.line("ERROR: the systemd journal cannot be read yet");
-                sheet.flush();
-                eprintln!("help: write its entries to a file, as in `journalctl -o short-iso -u ssh > ssh.log`");
-                return Err(Failed);
+                if !spec.matches.is_empty() {
+                    let groups: Vec<String> = spec.matches.iter().map(|group| group.join(" ")).collect();
+                    sheet.head(&format!("Use    journal match : {}", groups.join(" + ")));
+                }
             }
             Log::Text(lines) if !word.contains('\n') && lines.len() == 1 && !subject.several_lines => {
                 sheet.head(&format!("Use      single line : {}", subject::short(word)));
@@ -220,7 +236,6 @@ fn announce(logs: &[Log], words: &Words, subject: &Subject, sheet: &mut Sheet) -
         }
     }
     sheet.head("");
-    Ok(())
 }
 
 /// The preselection of a filter as plain regular expressions, one a line; a line that the
@@ -236,7 +251,7 @@ fn approximation(subject: &Subject, sheet: &mut Sheet) {
 fn bar(logs: &[Log]) -> indicatif::ProgressBar {
     let size = |log: &Log| match log {
         Log::File(path) => std::fs::metadata(path).map_or(0, |data| data.len()),
-        Log::Stdin | Log::Text(_) => 0,
+        Log::Stdin | Log::Text(_) | Log::Journal(_) => 0,
     };
     let total: u64 = logs.iter().map(size).sum();
     if total < LARGE || !std::io::stderr().is_terminal() {
@@ -286,8 +301,11 @@ impl Test<'_> {
         bar: &indicatif::ProgressBar,
         sheet: &mut Sheet,
     ) -> Result<(), input::Error> {
-        let mut reader = Reader::open(log, encoding, progress)?;
         self.number = 0;
+        if let Log::Journal(spec) = log {
+            return self.journal(spec, bar, sheet);
+        }
+        let mut reader = Reader::open(log, encoding, progress)?;
         while let Some(block) = reader.block()? {
             bar.set_position(progress.bytes());
             if block.unfinished && matches!(log, Log::File(_)) && matches!(self.form, Form::Report | Form::Rows { .. })
@@ -327,6 +345,46 @@ impl Test<'_> {
             }
         }
         Ok(())
+    }
+
+    /// All entries of a journal.
+    fn journal(
+        &mut self,
+        spec: &journal::Spec,
+        bar: &indicatif::ProgressBar,
+        sheet: &mut Sheet,
+    ) -> Result<(), input::Error> {
+        let mut text = Vec::new();
+        input::each_entry(spec, &mut |entry| {
+            let Some(time) = entry.time() else { return true };
+            self.number += 1;
+            text.clear();
+            let cut = entry.write(&mut text);
+            if cut {
+                let number = self.number;
+                bar.suspend(|| {
+                    eprintln!("warning: entry {number} is longer than {MAX_LINE} bytes; only its beginning is matched");
+                });
+            }
+            if self.ticks {
+                self.clock.now = now();
+            }
+            self.record(&Record { time, text: &text }, cut, sheet);
+            !sheet.is_gone()
+        })
+    }
+
+    fn record(&mut self, record: &Record<'_>, cut: bool, sheet: &mut Sheet) {
+        let (state, cache, clock) = (&mut self.state, &mut self.cache, &self.clock);
+        let settings = record::Options { cut, ..self.settings };
+        if matches!(self.form, Form::Json) {
+            self.failures.clear();
+            self.filter.record(state, cache, record, clock, settings, &mut self.failures);
+            return self.objects(sheet);
+        }
+        let line = format!("{} {}", written(record.time, &clock.zone), String::from_utf8_lossy(record.text));
+        let trace = self.filter.trace_record(state, cache, record, clock, settings, self.first);
+        self.tell(&line, trace, sheet);
     }
 
     /// Whole lines of which only failures and numbers are of interest.
@@ -370,16 +428,25 @@ impl Test<'_> {
             self.failures.clear();
             let (state, cache) = (&mut self.state, &mut self.cache);
             self.filter.line(state, cache, line, &self.clock, self.settings, &mut self.failures);
-            for failure in &self.failures {
-                sheet.line(&json::object(self.number, failure).to_string());
-            }
-            return;
+            return self.objects(sheet);
         }
         if line.is_empty() || line.starts_with('#') {
             return;
         }
         let (state, cache) = (&mut self.state, &mut self.cache);
-        let mut trace = self.filter.trace(state, cache, line, &self.clock, self.settings, self.first);
+        let trace = self.filter.trace(state, cache, line, &self.clock, self.settings, self.first);
+        self.tell(line, trace, sheet);
+    }
+
+    /// One object for each failure of a line.
+    fn objects(&self, sheet: &mut Sheet) {
+        for failure in &self.failures {
+            sheet.line(&json::object(self.number, failure).to_string());
+        }
+    }
+
+    /// Tells what became of a line.
+    fn tell(&mut self, line: &str, mut trace: record::Trace, sheet: &mut Sheet) {
         let mut ignored = !trace.ignored.is_empty();
         let mut matched = 0;
         for hit in &trace.hits {

@@ -37,6 +37,8 @@ pub struct Show {
     pub no_ignored: bool,
     /// All of them, however many.
     pub all_ignored: bool,
+    /// No dates: every record has its time.
+    pub no_dates: bool,
     /// `maxlines`, if it was given: that many lines are shown then.
     pub lines: Option<u32>,
 }
@@ -237,7 +239,9 @@ impl Report {
             filter.ignoreregex.iter().map(|regex| &*regex.source),
             &self.ignoreregex,
         );
-        self.dates(sheet, filter, state);
+        if !self.show.no_dates {
+            self.dates(sheet, filter, state);
+        }
         let (lines, ignored, matched, missed) = (self.lines, self.ignored, self.matched, self.missed);
         sheet.line(&format!("Lines: {lines} lines, {ignored} ignored, {matched} matched, {missed} missed"));
         sheet.line(&format!("[processed in {:.2} sec]\n", took.as_secs_f64()));

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::options::{Options, Words};
 use super::sheet::Sheet;
 use crate::cli::{check, configuration};
+use crate::config::journal::Matches;
 use crate::config::settings::Compat;
 use crate::config::{self, Span, UseDns};
 use crate::control::Value;
@@ -35,6 +36,12 @@ pub struct Subject {
     pub keep_prefix_values: bool,
     /// Lines are matched together.
     pub several_lines: bool,
+    /// Which entries of a journal are read.
+    pub journalmatch: Matches,
+    /// It says itself how dates are written.
+    pub has_dates: bool,
+    /// Whom to follow where versions differ.
+    pub compat: Compat,
 }
 
 /// Nothing can be tested; why has been said.
@@ -90,7 +97,17 @@ pub fn load(options: &Options, words: &Words, year: u16, sheet: &mut Sheet) -> R
         raw.settings.ignoreregex.push(ignoreregex.clone());
         compiled = raw.compile(dates, sheet)?;
     }
+    let groups: Vec<&str> = match (&options.journalmatch, &raw.files) {
+        (Some(typed), _) => vec![typed],
+        (None, Some(files)) => files.journalmatch.iter().map(Text::as_str).collect(),
+        (None, None) => Vec::new(),
+    };
+    let groups = groups.into_iter().map(|group| fail2ban::options::shell_words(group).unwrap_or_default());
+    let journalmatch: Matches = groups.filter(|group| !group.is_empty()).collect();
     Ok(Subject {
+        journalmatch,
+        has_dates: raw.settings.datepattern.is_some(),
+        compat,
         filter: Arc::new(compiled),
         several_lines: raw.settings.maxlines > 1,
         encoding: raw.settings.logencoding,

@@ -214,6 +214,31 @@ impl Filter {
         options: Options,
         out: &mut Vec<Failure>,
     ) -> Verdict {
+        self.stamped(state, cache, record, clock, options, &mut Sink::Failures(out))
+    }
+
+    /// [`Filter::trace`] for a record of a journal.
+    pub fn trace_record(
+        &self,
+        state: &mut State,
+        cache: &mut Cache,
+        record: &Record<'_>,
+        clock: &Clock,
+        options: Options,
+        first: bool,
+    ) -> Trace {
+        self.traced(state, first, |state, sink| self.stamped(state, cache, record, clock, options, sink))
+    }
+
+    fn stamped(
+        &self,
+        state: &mut State,
+        cache: &mut Cache,
+        record: &Record<'_>,
+        clock: &Clock,
+        options: Options,
+        sink: &mut Sink<'_>,
+    ) -> Verdict {
         let line = String::from_utf8_lossy(record.text);
         // the matched line is told with its time, as Fail2Ban does
         let written = moment::written(record.time, &clock.zone) + " ";
@@ -222,7 +247,6 @@ impl Filter {
         let State { sessions, buffer, texts, .. } = state;
         let mut verdict = Verdict::of(moment);
         if !moment.old {
-            let mut sink = Sink::Failures(out);
             let judge = Judge {
                 filter: self,
                 sessions,
@@ -232,7 +256,7 @@ impl Filter {
                 now: clock.now,
                 options,
                 verdict: &mut verdict,
-                sink: &mut sink,
+                sink,
                 watch: None,
             };
             judge.parts(&parts, texts, buffer);
@@ -254,12 +278,21 @@ impl Filter {
         first: bool,
     ) -> Trace {
         let found = self.dates.find(&mut state.dates, cache, line, clock.now);
+        let own = self.own(cache, line, found, clock);
+        self.traced(state, first, |state, sink| self.dated(state, cache, line, (found, own), clock, options, sink))
+    }
+
+    fn traced(
+        &self,
+        state: &mut State,
+        first: bool,
+        judge: impl FnOnce(&mut State, &mut Sink<'_>) -> Verdict,
+    ) -> Trace {
         let mut trace = Trace { first, ..Trace::default() };
         // the oldest line of a full buffer makes room, used or not
         let full = usize::from(state.buffer.lines.len() >= self.maxlines as usize);
         let before = state.buffer.lines.get(full..).unwrap_or_default().to_vec();
-        let own = self.own(cache, line, found, clock);
-        trace.verdict = self.dated(state, cache, line, (found, own), clock, options, &mut Sink::Trace(&mut trace));
+        trace.verdict = judge(state, &mut Sink::Trace(&mut trace));
         trace.earlier = before;
         trace.earlier.retain(|line| !state.buffer.lines.contains(line));
         trace

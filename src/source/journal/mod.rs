@@ -11,6 +11,7 @@
 //! ```
 
 use std::ffi::OsString;
+use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -166,12 +167,36 @@ fn machine() -> Option<String> {
     (id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit())).then(|| format!("_MACHINE_ID={id}"))
 }
 
-/// Starts a child that writes all entries that are there and ends then, for a reader that waits.
+/// Reads all entries that are there; `each` says whether it wants more. What the child has to
+/// say goes to our own stderr.
 ///
 /// # Errors
-/// The program cannot be started.
-pub fn all(spec: &Spec) -> std::io::Result<std::process::Child> {
-    spec.command(&From::Beginning, false).spawn()
+/// The child cannot be started, fails, or does not write what it should.
+pub fn read_all(spec: &Spec, each: &mut dyn FnMut(&Entry) -> bool) -> io::Result<()> {
+    let mut child = spec.command(&From::Beginning, false).stderr(Stdio::inherit()).spawn()?;
+    let read = child.stdout.take().ok_or(io::ErrorKind::BrokenPipe.into()).and_then(|mut out| {
+        let (mut export, mut more, mut buffer) = (Export::default(), true, vec![0; 64 * 1024]);
+        while more {
+            let read = match out.read(&mut buffer) {
+                Ok(0) => return Ok(true),
+                Ok(read) => read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            };
+            let fed = export.feed(&buffer[..read], &mut |entry| more = more && each(entry));
+            fed.map_err(io::Error::other)?;
+        }
+        Ok(false)
+    });
+    if !matches!(read, Ok(true)) {
+        // fails only if it has ended
+        let _ = child.kill();
+    }
+    let status = child.wait()?;
+    match read {
+        Ok(true) if !status.success() => Err(io::Error::other(format!("it ended with {status}"))),
+        other => other.map(|_| ()),
+    }
 }
 
 #[cfg(test)]
