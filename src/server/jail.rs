@@ -376,7 +376,8 @@ impl Engine {
         let findtime = jail.counts.limits().findtime;
         self.logs.set_jail(jail.tag, logs::Jail { filter, findtime, keep_prefix_values });
         if jail.setup.journal.is_some() {
-            return self.follow_journal(name);
+            self.follow_journal(name);
+            return self.tell_of_journal(name);
         }
         for log in jail.setup.logs.clone() {
             self.follow_log(name, &log, &saved);
@@ -390,31 +391,37 @@ impl Engine {
         }
     }
 
-    /// Begins to read the journal of a jail that has started, or goes on with other matches.
+    /// Begins to read the journal of a jail, or goes on with other matches.
     fn follow_journal(&mut self, name: &Arc<str>) {
         let after = self.saved_cursor(name);
         let Some(jail) = self.jails.get(name) else { return };
         let Some(journal) = jail.setup.journal.clone() else { return };
-        let matches = jail.setup.journalmatch.clone();
-        if matches.iter().all(Vec::is_empty) {
+        let since = super::clock().now - jail.counts.limits().findtime;
+        let (tag, spec) = (jail.tag, journal::Spec { journal, matches: jail.setup.journalmatch.clone() });
+        if let Err(error) = self.logs.add_journal(tag, spec, journal::Start { after, since }) {
+            let text = format!("[{name}] the journal cannot be followed: {error}");
+            self.effects.line(Level::ERROR, "filtersystemd", text);
+        }
+    }
+
+    /// What is to be said when a jail begins to read a journal.
+    fn tell_of_journal(&mut self, name: &Arc<str>) {
+        let Some(setup) = self.jails.get(name).map(|jail| &jail.setup) else { return };
+        let all = setup.journalmatch.iter().all(Vec::is_empty);
+        let waits = setup.journal.as_ref().is_some_and(|journal| !journal::is_written(journal));
+        if all {
             let text = format!(
                 "[{name}] Jail started without 'journalmatch' set. It looks at every entry of the journal; name those of \
                  its service to save time"
             );
             self.effects.line(Level::NOTICE, "filtersystemd", text);
         }
-        let since = super::clock().now - jail.counts.limits().findtime;
-        let (tag, spec) = (jail.tag, journal::Spec { journal, matches });
-        match self.logs.add_journal(tag, spec, journal::Start { after, since }) {
-            Ok(()) => {
-                let text = format!("[{name}] Jail is in operation now (process new journal entries)");
-                self.effects.line(Level::INFO, "filtersystemd", text);
-            }
-            Err(error) => {
-                let text = format!("[{name}] the journal cannot be followed: {error}");
-                self.effects.line(Level::ERROR, "filtersystemd", text);
-            }
+        if waits {
+            let text = format!("[{name}] no journald runs on this machine; waiting for entries of one");
+            self.effects.line(Level::WARNING, "filtersystemd", text);
         }
+        let text = format!("[{name}] Jail is in operation now (process new journal entries)");
+        self.effects.line(Level::INFO, "filtersystemd", text);
     }
 
     /// Where to go on in the journal of a jail: as this process knows, else as the database says.

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::Write as _;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::harness::daemon::{Daemon, Home};
 use crate::harness::journal::{Journal, Journald};
@@ -346,4 +346,63 @@ fn a_namespace_is_a_journal_of_its_own() {
     daemon.wait_for("[door] Found 192.0.2.7");
     daemon.wait_for("[apart] Found 192.0.2.8");
     assert_eq!(daemon.count("Found"), 2);
+}
+
+/// User and system time of a process so far.
+fn cpu(id: u32) -> Duration {
+    let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap();
+    let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
+    let ticks = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
+    Duration::from_millis(ticks * 10)
+}
+
+#[test]
+#[ignore = "figures"]
+fn figures_of_a_journal_that_grows() {
+    let _net = in_namespaces!();
+    Journald::hide();
+    let mut journald = Journald::start(None);
+    let options = "backend = systemd\njournalmatch = _COMM=sshd\nfilter = sshd\nmaxretry = 100000\naction =\n";
+    for (rate, real) in [(100, false), (100, true), (2000, false), (2000, true)] {
+        let home = if real { Home::new().real() } else { Home::new().without_kernel() };
+        for file in ["sshd.conf", "common.conf"] {
+            home.put(
+                &format!("filter.d/{file}"),
+                &fs::read_to_string(format!("/etc/fail2ban/filter.d/{file}")).unwrap(),
+            );
+        }
+        home.jail("sshd", options);
+        let daemon = home.start();
+        let mut sshd = journald.process("sshd", &daemon.path(""));
+        sshd.write_all(b"Failed password for root from 192.0.2.8 port 4711 ssh2\n").unwrap();
+        daemon.wait_for("Found 192.0.2.8");
+        let all = |daemon: &Daemon| {
+            let children = children(daemon).into_iter().map(cpu).sum::<Duration>();
+            (cpu(daemon.id()), children)
+        };
+        let (before, begin) = (all(&daemon), Instant::now());
+        let service = cpu(journald.id());
+        for number in 0..10 * rate {
+            let text = if number % 50 == 0 {
+                "Failed password for root from 192.0.2.7"
+            } else {
+                "Connection closed by 192.0.2.9"
+            };
+            sshd.write_all(format!("{text} port {number} ssh2\n").as_bytes()).unwrap();
+            // a steady stream, ten times a second
+            if number % (rate / 10) == 0 {
+                let due = begin + Duration::from_secs_f64(f64::from(number) / f64::from(rate));
+                std::thread::sleep(due.saturating_duration_since(Instant::now()));
+            }
+        }
+        daemon.wait_for_times("Found 192.0.2.7", 10 * rate as usize / 50);
+        let (after, took) = (all(&daemon), begin.elapsed());
+        println!(
+            "{rate} entries/s for {took:.1?}: {} {:?}, journalctl {:?}, journald {:?}",
+            if real { "fail2ban" } else { "sekimori" },
+            after.0 - before.0,
+            after.1 - before.1,
+            cpu(journald.id()) - service,
+        );
+    }
 }

@@ -120,9 +120,11 @@ impl Journald {
             let done = Command::new("mount").args(["-t", "tmpfs", "none", folder]).status().unwrap();
             assert!(done.success());
         }
-        for folder in ["/run/systemd/journal", "/run/log/journal"] {
+        for folder in ["/run/systemd/journal", "/run/systemd/journald.conf.d", "/run/log/journal"] {
             fs::create_dir_all(folder).unwrap();
         }
+        // whoever writes fast is a test
+        fs::write("/run/systemd/journald.conf.d/test.conf", "[Journal]\nRateLimitIntervalSec=0\n").unwrap();
     }
 
     /// Starts one, for a namespace of journals or for the machine.
@@ -143,6 +145,11 @@ impl Journald {
         let journald = Journald { process, socket: Path::new(&folder).join("dev-log"), loggers: Vec::new() };
         wait_for("journald", Duration::from_secs(10), || journald.socket.exists());
         journald
+    }
+
+    /// Its process number.
+    pub fn id(&self) -> u32 {
+        self.process.id()
     }
 
     /// Runs a copy of `logger` as a process of that name, which stays, so that journald can see whose

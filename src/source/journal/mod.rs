@@ -30,6 +30,8 @@ pub use follow::Journals;
 
 /// The program that reads journals.
 pub const PROGRAM: &str = "journalctl";
+/// Where a journald listens.
+const JOURNALD: &str = "/run/systemd/journal/socket";
 /// Journals that are gone after a reboot.
 const RUNTIME: &str = "/run/log/journal";
 /// The fields that are read beside those that are always told.
@@ -86,9 +88,16 @@ pub enum Note {
 /// Whether [`PROGRAM`] is installed.
 #[must_use]
 pub fn is_available() -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
+    let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/bin:/bin".into());
     let is_program = |path: &Path| path.metadata().is_ok_and(|data| data.is_file() && data.mode() & 0o111 != 0);
     std::env::split_paths(&path).any(|folder| is_program(&folder.join(PROGRAM)))
+}
+
+/// Whether a journald writes the journal of this machine; true if another one is meant.
+#[must_use]
+pub fn is_written(journal: &Journal) -> bool {
+    let other = journal.path.is_some() || !journal.files.is_empty() || journal.namespace.is_some();
+    other || Path::new(JOURNALD).exists()
 }
 
 /// Where a child begins.
