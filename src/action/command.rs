@@ -1,10 +1,12 @@
 //! One script, run with a deadline, its output drained and bounded.
 
 use std::process::{ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::Command;
+use tokio::time::Instant;
 
 use super::template::Script;
 
@@ -12,6 +14,8 @@ use super::template::Script;
 const MAX_OUTPUT: usize = 64 * 1024;
 /// Between TERM and KILL.
 const GRACE: Duration = Duration::from_millis(200);
+/// Between two looks whether a process group is gone.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// How a script ended.
 #[derive(Debug)]
@@ -52,16 +56,24 @@ pub async fn run(script: &Script, limit: Duration) -> std::io::Result<Outcome> {
         .kill_on_drop(true)
         .spawn()?;
     let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(rustix::process::Pid::from_raw);
-    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let (stdout, stderr) = (Kept::default(), Kept::default());
     let mut unfinished = Unfinished(group);
-    let reading = tokio::spawn(async move { tokio::join!(drain(stdout), drain(stderr)) });
+    let mut reading = Reading(tokio::spawn({
+        let (out, err) = (drain(child.stdout.take(), stdout.clone()), drain(child.stderr.take(), stderr.clone()));
+        async move { _ = tokio::join!(out, err) }
+    }));
     let mut timed_out = false;
     let status = match tokio::time::timeout(limit, child.wait()).await {
         Ok(status) => status.ok(),
         Err(_) => {
             timed_out = true;
             signal(group, rustix::process::Signal::TERM);
-            let ended = tokio::time::timeout(GRACE, child.wait()).await;
+            let end = Instant::now() + GRACE;
+            let ended = tokio::time::timeout_at(end, child.wait()).await;
+            // the shell may be gone while others of the group still tidy up
+            while Instant::now() < end && exists(group) {
+                tokio::time::sleep(LOOK).await;
+            }
             signal(group, rustix::process::Signal::KILL);
             match ended {
                 Ok(status) => status.ok(),
@@ -70,12 +82,25 @@ pub async fn run(script: &Script, limit: Duration) -> std::io::Result<Outcome> {
         }
     };
     unfinished.0 = None;
-    // a process left in the background may hold the pipes open: its output is not waited for
-    let (stdout, stderr) = match tokio::time::timeout(GRACE, reading).await {
-        Ok(Ok(output)) => output,
-        _ => (Vec::new(), Vec::new()),
-    };
-    Ok(Outcome { status, timed_out, stdout, stderr })
+    // a process left in the background may hold the pipes open: what it writes from now on is not waited for
+    let _ = tokio::time::timeout(GRACE, &mut reading.0).await;
+    Ok(Outcome { status, timed_out, stdout: taken(&stdout), stderr: taken(&stderr) })
+}
+
+/// What was kept of a stream so far.
+type Kept = Arc<Mutex<Vec<u8>>>;
+
+fn taken(kept: &Kept) -> Vec<u8> {
+    std::mem::take(&mut *kept.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// The task that reads what a command writes; ends with this, and closes the pipes.
+struct Reading(tokio::task::JoinHandle<()>);
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 /// The process group of a script that nobody waits for any more is killed, not only its shell.
@@ -94,16 +119,20 @@ fn signal(group: Option<rustix::process::Pid>, signal: rustix::process::Signal) 
     }
 }
 
+/// Whether somebody of the group is still there.
+fn exists(group: Option<rustix::process::Pid>) -> bool {
+    group.is_some_and(|group| rustix::process::test_kill_process_group(group).is_ok())
+}
+
 /// Reads to the end, keeping the beginning.
-async fn drain(pipe: Option<impl AsyncRead + Unpin>) -> Vec<u8> {
-    let mut kept = Vec::new();
-    let Some(mut pipe) = pipe else { return kept };
+async fn drain(pipe: Option<impl AsyncRead + Unpin>, kept: Kept) {
+    let Some(mut pipe) = pipe else { return };
     let mut buffer = [0; 8192];
     while let Ok(read @ 1..) = pipe.read(&mut buffer).await {
-        let room = MAX_OUTPUT - kept.len();
+        let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let room = MAX_OUTPUT.saturating_sub(kept.len());
         kept.extend_from_slice(&buffer[..read.min(room)]);
     }
-    kept
 }
 
 #[cfg(test)]
@@ -151,5 +180,40 @@ mod tests {
     async fn a_command_that_hangs_is_ended_with_its_children() {
         let outcome = run(&script("trap '' TERM; sleep 60 & sleep 60"), Duration::from_millis(100)).await.unwrap();
         assert!(outcome.timed_out && !outcome.success());
+        let text = "sh -c 'trap \"\" TERM; while :; do sleep 0.01; done' & echo $! $$; wait";
+        let outcome = run(&script(text), Duration::from_millis(100)).await.unwrap();
+        assert!(outcome.timed_out);
+        for id in String::from_utf8_lossy(&outcome.stdout).split_whitespace() {
+            // whoever adopts it may not have buried it yet
+            let state = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_else(|_| "x) Z".to_owned());
+            assert!(state.contains(") Z"), "{state}");
+        }
+    }
+
+    #[tokio::test]
+    async fn children_have_time_to_tidy_up_even_if_the_shell_is_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let tidy = folder.path().join("tidy");
+        let (ready, tidy) = (folder.path().join("ready"), tidy.display());
+        let child = format!(
+            "trap \"sleep 0.05; echo done > {tidy}; exit\" TERM; > {}; while :; do sleep 0.01; done",
+            ready.display()
+        );
+        let text = format!("sh -c '{child}' & while ! test -e {}; do sleep 0.01; done; wait", ready.display());
+        // the limit is long enough for the child to be ready, whatever else runs
+        let outcome = run(&script(&text), Duration::from_secs(2)).await.unwrap();
+        assert!(outcome.timed_out && ready.exists());
+        assert_eq!(std::fs::read_to_string(folder.path().join("tidy")).unwrap(), "done\n");
+    }
+
+    #[tokio::test]
+    async fn what_was_written_before_a_daemon_was_left_behind_is_kept() {
+        let outcome = run(&script("echo before; sleep 60 & echo $!"), Duration::from_secs(10)).await.unwrap();
+        assert!(outcome.success());
+        let text = String::from_utf8_lossy(&outcome.stdout).into_owned();
+        let id = text.strip_prefix("before\n").unwrap().trim().parse().unwrap();
+        // it lives on, which is what a daemon is for
+        let daemon = rustix::process::Pid::from_raw(id).unwrap();
+        rustix::process::kill_process(daemon, rustix::process::Signal::KILL).unwrap();
     }
 }
