@@ -58,6 +58,9 @@ const SERVICES: [(&str, u16); 25] = [
     ("sip-tls", 5061),
 ];
 
+/// Table and chain that the nftables actions of all jails share.
+const SHARED: [&str; 2] = ["f2b-table", "f2b-chain"];
+
 /// Who mentions the chains and sets of stock actions: for each name, by how many actions and
 /// other commands.
 ///
@@ -74,7 +77,12 @@ impl Mentions {
         for properties in actions {
             let name = properties.get("name").unwrap_or_default();
             let texts: Vec<_> = properties.iter().map(|(_, text)| text.replace("<name>", name)).collect();
-            mentions.count(&texts.iter().flat_map(|text| names(text)).collect());
+            let mut found: HashSet<&str> = texts.iter().flat_map(|text| names(text)).collect();
+            // who sets up what all share does not need it from others
+            if texts.iter().any(|text| text.contains("add table")) {
+                found.retain(|name| !SHARED.contains(name));
+            }
+            mentions.count(&found);
         }
         commands.for_each(|command| mentions.count(&names(command).collect()));
         mentions
@@ -84,11 +92,14 @@ impl Mentions {
         names.iter().for_each(|name| *self.0.entry((*name).to_owned()).or_default() += 1);
     }
 
-    /// Whether the chain or a set of the stock action with this name is mentioned by others too.
-    fn by_others(&self, name: &str) -> bool {
+    /// Whether the chain or a set of this stock action is mentioned by others too.
+    fn by_others(&self, properties: &Properties) -> bool {
+        let name = properties.get("name").unwrap_or_default();
+        let uses = |shared: &&&str| properties.iter().any(|(_, text)| names(text).any(|name| name == **shared));
         [format!("f2b-{name}"), format!("f2b-{name}6"), format!("addr-set-{name}"), format!("addr6-set-{name}")]
             .iter()
             .any(|name| self.0.get(name).is_some_and(|count| *count > 1))
+            || SHARED.iter().filter(uses).any(|shared| self.0.contains_key(*shared))
     }
 }
 
@@ -110,7 +121,7 @@ pub(super) fn scope(properties: &Properties, stock_too: bool, mentions: &Mention
         (Some(get("port", "0:65535")), get("protocol", "tcp"), get("blocktype", "drop"))
     } else {
         let found = stock::recognise(properties.iter()).filter(|_| stock_too)?;
-        if mentions.by_others(properties.get("name").unwrap_or_default()) {
+        if mentions.by_others(properties) {
             return None;
         }
         (found.ports, found.protocol, found.blocktype)
@@ -308,7 +319,7 @@ mod tests {
         let all = [stock("web"), stock("sshd"), stock("ssh"), other, own];
         let mentions = Mentions::of(all.iter(), ["/usr/bin/test-set f2b-sshd <ip>"].into_iter());
         for (name, mentioned) in [("web", true), ("mail", true), ("sshd", true), ("ssh", false), ("extra", false)] {
-            assert_eq!(mentions.by_others(name), mentioned, "{name}");
+            assert_eq!(mentions.by_others(&properties(&[("name", name)])), mentioned, "{name}");
         }
     }
 }

@@ -1,4 +1,5 @@
 //! Commands of actions, side by side with the real Fail2Ban: what they are told, in which order.
 
+mod mapping;
 mod recorder;
 mod tags;

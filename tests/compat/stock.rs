@@ -93,6 +93,36 @@ fn one_more_character_in_a_command_is_another_action() {
 }
 
 #[test]
+fn any_changed_character_is_another_action() {
+    // what a jail may set, and what makes no difference
+    let free = ["name", "port", "protocol", "chain", "blocktype", "blocktype?family=inet6", "actname", "bantime"];
+    for (action, _) in ACTIONS {
+        let properties = properties(action, |text| text);
+        let mut changes = 0;
+        for (index, (name, value)) in properties.iter().enumerate().filter(|(_, (name, _))| !free.contains(&&**name)) {
+            for (at, c) in value.char_indices() {
+                let by = if c == 'q' { 'Q' } else { 'q' };
+                let mut changed = properties.clone();
+                changed[index].1 = format!("{}{by}{}", &value[..at], &value[at + c.len_utf8()..]);
+                assert_eq!(
+                    stock::recognise(pairs(&changed).into_iter()),
+                    None,
+                    "{action}: {name} = {}",
+                    changed[index].1
+                );
+                changes += 1;
+            }
+            let mut renamed = properties.clone();
+            renamed[index].0 = format!("{name}_");
+            assert_eq!(stock::recognise(pairs(&renamed).into_iter()), None, "{action}: {name}_");
+        }
+        assert!(changes > 300, "{action}: only {changes} changes tried");
+        let more = [pairs(&properties), vec![("actionreban", "x")]].concat();
+        assert_eq!(stock::recognise(more.into_iter()), None, "{action}");
+    }
+}
+
+#[test]
 fn arguments_of_jails_are_understood_and_chains_we_do_not_see_are_left_to_the_commands() {
     let of = |action: &str, arguments: &str| {
         let properties = properties_with(action, arguments, |text| text);
