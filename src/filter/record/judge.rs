@@ -153,6 +153,7 @@ impl<'a> Judge<'a, '_> {
                 trace.prefix = Some(prefix.groups(self.cache, whole));
             }
             let span = prefix.content(self.cache);
+            base.0.reserve_exact(prefix.groups_at_most());
             prefix.values(self.cache, whole, &mut base, false);
             if let Some(Some(Value::Text(content))) = base.remove(values::CONTENT)
                 && !content.is_empty()

@@ -198,7 +198,9 @@ impl Sessions {
         if self.counts[number(hash)] == 0 {
             return None;
         }
-        let mut places = self.hashes.iter().enumerate().filter(|(_, known)| **known == hash).map(|(place, _)| place);
+        // mostly it is one of the last
+        let places = self.hashes.iter().enumerate().rev();
+        let mut places = places.filter(|(_, known)| **known == hash).map(|(place, _)| place);
         places.find(|place| *self.kept[*place].id == *id)
     }
 
@@ -214,6 +216,9 @@ impl Session {
     /// Takes over the values of a line; if there were some before, only those that are set.
     fn learn(&mut self, values: &Values<'_>, known: bool) {
         let mut user = None;
+        if !known {
+            self.groups.reserve_exact(values.0.len());
+        }
         for (name, value) in &values.0 {
             let old = self.groups.iter().position(|(other, _)| other == *name);
             let place = match (old, value) {
