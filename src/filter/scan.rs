@@ -179,7 +179,7 @@ impl Work<'_, '_> {
     fn lines(&mut self, plan: &Plan, cut: bool, candidates: &mut Jails, cursor: &mut Vec<usize>, lossy: &mut String) {
         let block = self.block;
         // Mostly the block is ASCII or at least UTF-8, and then so are its lines.
-        let utf8 = block.is_ascii() || std::str::from_utf8(block).is_ok();
+        let utf8 = std::str::from_utf8(block).ok();
         let (mut start, mut count) = (0, 0);
         let always = plan.always.any();
         cursor.clear();
@@ -193,7 +193,7 @@ impl Work<'_, '_> {
             }
             count += 1;
             let (place, bytes) = ((start, end), &block[start..end]);
-            let known = (utf8 || std::str::from_utf8(bytes).is_ok()) && self.dating.glance(place, bytes);
+            let known = (utf8.is_some() || std::str::from_utf8(bytes).is_ok()) && self.dating.glance(place, bytes);
             // Of a line that was cut only the exact judgement says whether what is left matches.
             let cut = cut && next == block.len();
             let mut passed = hit >= newline && !always && !cut;
@@ -202,7 +202,7 @@ impl Work<'_, '_> {
                 start = next;
                 continue;
             }
-            let line = std::str::from_utf8(bytes).ok();
+            let line = utf8.map_or_else(|| std::str::from_utf8(bytes).ok(), |block| block.get(start..end));
             let (text, whole) = match line {
                 Some(text) => (text, (end == newline && end < next).then(|| &block[start..next])),
                 None => {
@@ -227,7 +227,9 @@ impl Work<'_, '_> {
                 for index in candidates.iter() {
                     let here = self.dating.here(index, text.len());
                     if cut || self.is_possible(index, line, here) {
-                        self.judge(index, line, here);
+                        let matched = self.judge(index, line, here);
+                        let count = self.scanner.filters[index].record.failregex.len();
+                        self.caches[index].note(matched, count);
                     }
                 }
             }
@@ -268,15 +270,23 @@ impl Work<'_, '_> {
         let pieces = if start == 0 { &pieces[1..] } else { pieces };
         let automata = self.scanner.automata(index);
         let caches = &mut self.caches[index];
+        if caches.is_flooded() {
+            return true;
+        }
         let may_match = |automaton: &Option<Automaton>, cache: &mut Option<set::Cache>| {
             automaton
                 .as_ref()
                 .is_none_or(|automaton| automaton.may_match(cache.get_or_insert_with(|| automaton.cache()), pieces))
         };
-        may_match(&automata.first, &mut caches.first) && may_match(&automata.second, &mut caches.second)
+        let may = may_match(&automata.first, &mut caches.first) && may_match(&automata.second, &mut caches.second);
+        if !may {
+            caches.note(false, self.scanner.filters[index].record.failregex.len());
+        }
+        may
     }
 
-    fn judge(&mut self, index: usize, line: Line<'_>, here: Here) {
+    /// The exact judgement; whether a failregex matched.
+    fn judge(&mut self, index: usize, line: Line<'_>, here: Here) -> bool {
         let jail = &mut self.jails[index];
         if !here.valid {
             self.dating.tell(index, self.block, self.exact, jail, self.clock);
@@ -287,6 +297,7 @@ impl Work<'_, '_> {
         let options = record::Options { cut: line.cut, ..jail.options };
         let verdict = filter.line_timed(state, self.exact, line.text, found, self.clock, options, failures);
         jail.tally.add(&verdict, line.text);
+        verdict.matched
     }
 }
 

@@ -40,6 +40,27 @@ pub struct Place {
 pub(super) struct Caches {
     pub(super) first: Option<set::Cache>,
     pub(super) second: Option<set::Cache>,
+    /// Grows with each line that matches and falls with each that does not.
+    matching: usize,
+}
+
+/// From here on most lines match: to judge them at once costs less than to ask first.
+const FLOOD: usize = 256;
+
+impl Caches {
+    /// Takes note of a line that came as far as the automata. One that is judged in vain costs a look
+    /// at each failregex.
+    pub(super) fn note(&mut self, matched: bool, failregexes: usize) {
+        self.matching = if matched {
+            (self.matching + 2).min(FLOOD * 2)
+        } else {
+            self.matching.saturating_sub(4 + failregexes / 2)
+        };
+    }
+
+    pub(super) fn is_flooded(&self) -> bool {
+        self.matching >= FLOOD
+    }
 }
 
 /// The states of automata by scanner, the one used last at the end.
