@@ -141,7 +141,7 @@ impl Program {
             return Outcome::NoMatch;
         }
         if from == 0
-            && let Some(outcome) = self.search_by_steps(cache, text)
+            && let Some(outcome) = self.search_by_steps(cache, text, tagged::PATIENCE)
         {
             return outcome;
         }
@@ -150,33 +150,25 @@ impl Program {
 
     /// The search by steps that are known from earlier texts.
     #[inline]
-    fn search_by_steps(&self, cache: &mut Cache, text: &str) -> Option<Outcome> {
-        if matches!(self.tagged.get(), Some(None)) || !cache.learnt.is_worthwhile(self.id) {
+    fn search_by_steps(&self, cache: &mut Cache, text: &str, patience: u32) -> Option<Outcome> {
+        if matches!(self.tagged.get(), Some(None)) || !text.is_ascii() || text.len() >= UNSET as usize {
             return None;
         }
-        self.walk(cache, text, tagged::PATIENCE)
-    }
-
-    fn walk(&self, cache: &mut Cache, text: &str, patience: u32) -> Option<Outcome> {
-        if !text.is_ascii() || text.len() >= UNSET as usize {
-            return None;
-        }
+        let steps = cache.learnt.of(self.id)?;
         let anchored = self.shape.anchor == Anchor::Text;
         let tagged = self.tagged.get_or_init(|| Tagged::new(&self.fast, self.borders, anchored).map(Box::new));
-        let tagged = tagged.as_ref()?;
         (cache.steps, cache.borders) = (0, self.borders);
         cache.slots.clear();
         cache.slots.resize(self.borders, UNSET);
-        let found = tagged.search(&mut cache.learnt, self.id, text.as_bytes(), &mut cache.slots, patience)?;
+        let found = tagged.as_ref()?.search(steps, text.as_bytes(), &mut cache.slots, patience)?;
         Some(if found { Outcome::Match } else { Outcome::NoMatch })
     }
 
     /// The same by the automaton, at any price, so that a test can hold it against the others;
     /// undecided if there is none for this pattern and text.
     pub fn search_by_automaton(&self, cache: &mut Cache, text: &str) -> Outcome {
-        while !cache.learnt.is_worthwhile(self.id) {}
-        // what fills the memory is begun anew
-        let mut tries = (0..3).map(|_| self.walk(cache, text, u32::MAX));
+        // the first times it is not thought worthwhile, and what fills the memory is begun anew
+        let mut tries = (0..20).map(|_| self.search_by_steps(cache, text, u32::MAX));
         tries.find_map(|outcome| outcome).unwrap_or(Outcome::Unresolved)
     }
 

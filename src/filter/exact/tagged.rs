@@ -81,22 +81,24 @@ struct Effect {
     matched: Option<Box<[Source]>>,
 }
 
-/// Eight bytes of a text, digits all `0` where they are alike: which row they lead to, or those
-/// of them that come before an effect.
+/// Eight bytes of a text, digits all `0` where they are alike: the row that they lead to, or those
+/// of them that it can tell about.
 #[derive(Clone, Copy, Debug)]
 struct Stride {
     bytes: u64,
     from: u32,
     to: u32,
-    length: u32,
+    length: u8,
+    /// There are effects on the way.
+    effects: bool,
 }
 
 /// A stride with a byte that no ASCII text has.
-const NOTHING: Stride = Stride { bytes: u64::MAX, from: 0, to: 0, length: 0 };
+const NOTHING: Stride = Stride { bytes: u64::MAX, from: 0, to: 0, length: 0, effects: false };
 
 /// What was learnt of one pattern.
 #[derive(Debug, Default)]
-struct Steps {
+pub(super) struct Steps {
     /// For each row and kind of byte: the place of the next row or the number of an effect.
     table: Vec<u32>,
     /// Kinds of bytes, and the end.
@@ -105,8 +107,12 @@ struct Steps {
     places: HashMap<Arc<Row>, u32>,
     effects: Vec<Effect>,
     strides: Vec<Stride>,
+    /// By stride: effects and after how many bytes they come.
+    effects_of_strides: Vec<[(u32, u8); 2]>,
     registers: Vec<u32>,
+    /// Bytes in use, and those of them that are not yet counted among those of all patterns.
     memory: usize,
+    grown: usize,
     credit: u32,
     searches: u32,
     used: bool,
@@ -119,42 +125,35 @@ impl Tagged {
     }
 
     /// Whether an ASCII text matches, and the borders of its groups; `None` if that cannot be
-    /// said at an acceptable price.
-    pub(super) fn search(
-        &self,
-        learnt: &mut Learnt,
-        id: u64,
-        text: &[u8],
-        slots: &mut [u32],
-        patience: u32,
-    ) -> Option<bool> {
-        let steps = learnt.patterns.get_mut(&id)?;
-        let before = steps.memory;
-        let found = steps.run(&self.nfa, text, slots, patience);
-        if steps.memory != before {
-            learnt.memory = learnt.memory + steps.memory - before;
-            learnt.tidy();
-        }
-        found
+    /// said at an acceptable price: new steps, or those that were saved up.
+    pub(super) fn search(&self, steps: &mut Steps, text: &[u8], slots: &mut [u32], patience: u32) -> Option<bool> {
+        steps.run(&self.nfa, text, slots, patience)
     }
 }
 
 impl Learnt {
-    /// Whether a pattern has been searched for so often that an automaton pays.
-    pub(super) fn is_worthwhile(&mut self, id: u64) -> bool {
+    /// What is known of a pattern, once it has been searched for so often that an automaton pays.
+    #[inline]
+    pub(super) fn of(&mut self, id: u64) -> Option<&mut Steps> {
+        if self.memory > LARGEST_OF_ALL {
+            self.tidy();
+        }
         let steps = self.patterns.entry(id).or_insert_with(|| Steps { credit: MOST_CREDIT, ..Steps::default() });
         steps.used = true;
-        steps.searches += u32::from(steps.searches < WORTHWHILE);
-        steps.searches == WORTHWHILE
+        if steps.searches < WORTHWHILE {
+            steps.searches += 1;
+            return None;
+        }
+        self.memory += std::mem::take(&mut steps.grown);
+        Some(steps)
     }
 
-    /// Forgets steps when they are too many in all, and patterns that are no longer in use.
+    /// Forgets all steps when they are too many, and patterns that are no longer in use.
+    #[cold]
     fn tidy(&mut self) {
-        if self.memory > LARGEST_OF_ALL {
-            self.patterns.retain(|_, steps| steps.used);
-            self.patterns.values_mut().for_each(Steps::clear);
-            self.memory = 0;
-        }
+        self.patterns.retain(|_, steps| steps.used);
+        self.patterns.values_mut().for_each(Steps::clear);
+        self.memory = 0;
     }
 }
 
@@ -168,85 +167,117 @@ impl Steps {
             self.width = nfa.examples.len() + 1;
             self.add(Row::start(nfa));
             self.strides.resize(KEPT, NOTHING);
-            self.memory += KEPT * size_of::<Stride>();
+            self.effects_of_strides.resize(KEPT, [(UNKNOWN, 0); 2]);
+            self.grow(KEPT * (size_of::<Stride>() + size_of::<[(u32, u8); 2]>()));
         }
         let mut left = patience;
-        let mut matched = false;
-        let (mut row, mut at) = (0_u32, 0);
+        let mut found = false;
+        let (mut row, mut at) = (0, 0);
         loop {
-            (row, at) = self.pass(nfa, text, row, at);
+            (row, at) = self.stride(nfa, text, row, at, slots, &mut found);
             let kind = text.get(at).map_or(self.width - 1, |byte| nfa.kind(*byte));
-            let row_at = row as usize;
-            let mut to = self.table[row_at + kind];
+            let mut to = self.table[row as usize + kind];
             if to == UNKNOWN {
                 left = left.checked_sub(1)?;
                 self.credit = if patience == u32::MAX { MOST_CREDIT } else { self.credit };
-                to = self.learn(nfa, row_at, kind)?;
-                if to < EFFECT {
-                    (row, at) = (to, at + 1);
-                    continue;
-                }
+                to = self.learn(nfa, row as usize, kind)?;
             }
-            let effect = &self.effects[(to - EFFECT) as usize];
-            let value = |source: &Source| match *source {
-                Source::Register(register) => self.registers[usize::from(register)],
-                Source::Here => at as u32,
-                Source::Unset => UNSET,
-            };
-            if let Some(borders) = &effect.matched {
-                matched = true;
-                for (slot, border) in slots.iter_mut().zip(borders) {
-                    *slot = value(border);
-                }
-            }
-            if effect.to == DEAD {
+            row = if to < EFFECT { to } else { self.apply(to, at, slots, &mut found) };
+            if row == DEAD {
                 self.credit += u32::from(left == patience && self.credit < MOST_CREDIT);
-                return Some(matched);
+                return Some(found);
             }
-            if let Some(register) = effect.here {
-                self.registers[usize::from(register)] = at as u32;
-            }
-            (row, at) = (effect.to, at + 1);
+            at += 1;
         }
     }
 
-    /// Passes over the bytes that do nothing but lead to another row: where it stops, and at which place.
+    /// Does what a step at this place does, and says which row it leads to.
     #[inline(always)]
-    fn pass(&mut self, nfa: &Nfa, text: &[u8], mut row: u32, mut at: usize) -> (u32, usize) {
+    fn apply(&mut self, effect: u32, at: usize, slots: &mut [u32], found: &mut bool) -> u32 {
+        let effect = &self.effects[(effect - EFFECT) as usize];
+        if let Some(borders) = &effect.matched {
+            *found = true;
+            for (slot, border) in slots.iter_mut().zip(borders) {
+                *slot = match *border {
+                    Source::Register(register) => self.registers[usize::from(register)],
+                    Source::Here => at as u32,
+                    Source::Unset => UNSET,
+                };
+            }
+        }
+        if let Some(register) = effect.here {
+            self.registers[usize::from(register)] = at as u32;
+        }
+        effect.to
+    }
+
+    /// Goes on eight bytes at a time, as far as that is known.
+    #[inline(always)]
+    fn stride(
+        &mut self,
+        nfa: &Nfa,
+        text: &[u8],
+        mut row: u32,
+        mut at: usize,
+        slots: &mut [u32],
+        found: &mut bool,
+    ) -> (u32, usize) {
         while let Some(eight) = text.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
             let mut bytes = u64::from_le_bytes(*eight);
             if nfa.digits_alike {
                 bytes = without_digits(bytes);
             }
             let hash = (bytes ^ u64::from(row)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-            let known = &mut self.strides[(hash >> 54) as usize % KEPT];
+            let place = (hash >> 54) as usize % KEPT;
+            let mut known = self.strides[place];
             if known.bytes != bytes || known.from != row {
-                let (mut to, mut length) = (row, 0);
-                for byte in eight {
-                    let next = self.table[to as usize + nfa.kind(*byte)];
-                    if next >= EFFECT {
-                        if next == UNKNOWN {
-                            return (to, at + length);
-                        }
-                        break;
+                known = self.walked(nfa, eight, bytes, row, place);
+            }
+            if known.effects {
+                for (effect, offset) in self.effects_of_strides[place] {
+                    if effect != UNKNOWN {
+                        self.apply(effect, at + usize::from(offset), slots, found);
                     }
-                    (to, length) = (next, length + 1);
                 }
-                *known = Stride { bytes, from: row, to, length: length as u32 };
             }
-            (row, at) = (known.to, at + known.length as usize);
+            (row, at) = (known.to, at + usize::from(known.length));
             if known.length < 8 {
-                return (row, at);
-            }
-        }
-        while let Some(byte) = text.get(at) {
-            let to = self.table[row as usize + nfa.kind(*byte)];
-            if to >= EFFECT {
                 break;
             }
-            (row, at) = (to, at + 1);
         }
         (row, at)
+    }
+
+    /// A stride byte by byte.
+    fn walked(&mut self, nfa: &Nfa, eight: &[u8; 8], bytes: u64, from: u32, place: usize) -> Stride {
+        let mut stride = Stride { bytes, from, to: from, length: 0, effects: false };
+        let mut effects = [(UNKNOWN, 0); 2];
+        let mut free = effects.iter_mut();
+        for byte in eight {
+            let mut next = self.table[stride.to as usize + nfa.kind(*byte)];
+            if next == UNKNOWN {
+                // the next time more is known
+                stride.bytes = NOTHING.bytes;
+                break;
+            }
+            if next >= EFFECT {
+                let to = self.effects[(next - EFFECT) as usize].to;
+                let Some(effect) = free.next().filter(|_| to != DEAD) else { break };
+                *effect = (next, stride.length);
+                stride.effects = true;
+                next = to;
+            }
+            stride.to = next;
+            stride.length += 1;
+        }
+        self.strides[place] = stride;
+        self.effects_of_strides[place] = effects;
+        stride
+    }
+
+    fn grow(&mut self, bytes: usize) {
+        self.memory += bytes;
+        self.grown += bytes;
     }
 
     /// Works out a step.
@@ -268,7 +299,7 @@ impl Steps {
                 {
                     self.registers.resize(register + 1, UNSET);
                 }
-                self.memory += 48 + matched.as_ref().map_or(0, |borders| borders.len() * 4);
+                self.grow(48 + matched.as_ref().map_or(0, |borders| borders.len() * 4));
                 let matched = matched.map(Vec::into_boxed_slice);
                 self.effects.push(Effect { to: to.unwrap_or(DEAD), here, matched });
                 EFFECT + self.effects.len() as u32 - 1
@@ -283,7 +314,7 @@ impl Steps {
         if let Some(place) = self.places.get(&row) {
             return *place;
         }
-        self.memory += row.memory() + self.width * 4 + 64;
+        self.grow(row.memory() + self.width * 4 + 64);
         let row = Arc::new(row);
         let place = self.table.len() as u32;
         self.rows.push(row.clone());
