@@ -13,5 +13,6 @@ mod firewall;
 mod harness;
 mod questions;
 mod regex;
+mod shell;
 mod source;
 mod state;

@@ -4,9 +4,10 @@
 //! stdout has the answer alone; everything else goes to stderr. Exit codes are Fail2Ban's: 0 and 255.
 
 mod connection;
+mod lines;
 mod look;
 
-use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -22,13 +23,12 @@ use crate::server::logging::stamp_millis;
 use crate::server::settings;
 use connection::Connection;
 pub use connection::answers;
+use lines::Lines;
 pub use look::escaped;
 use look::{Look, error_document};
 
 /// Fail2Ban's exit code for anything that failed.
 pub const FAILED: u8 = 255;
-/// What stands before each line in interactive mode.
-const PROMPT: &str = "fail2ban> ";
 /// Between two looks at whether a server is there, or gone.
 const PAUSE: Duration = Duration::from_millis(10);
 /// So long a server may take for `pong` while we wait for it.
@@ -250,12 +250,7 @@ impl Client {
         }
         let word = failure.arguments.first().and_then(Value::as_text).unwrap_or_default();
         let near = match failure.kind {
-            FailureKind::UnknownJail => {
-                let status = Connection::open(&self.socket, Some(PONG)).and_then(|mut it| it.ask(&["status".into()]));
-                let Ok(Ok(status)) = status else { return };
-                let names = status.as_list().and_then(|pairs| pairs.get(1)?.as_list()?.get(1)?.as_text());
-                nearest(word, names.unwrap_or_default().split(", ")).map(str::to_owned)
-            }
+            FailureKind::UnknownJail => nearest(word, self.jails().iter().map(String::as_str)).map(str::to_owned),
             FailureKind::Exception if word == "Invalid command" => {
                 let typed = words.first().and_then(Value::as_text).unwrap_or_default();
                 nearest(typed, usage::command_words()).map(str::to_owned)
@@ -336,18 +331,14 @@ impl Client {
         }
         print(&format!("Fail2Ban v{} is what this answers to; it is Sekimori.", Compat::default().version()));
         print("Type a command, `help` for all of them, `exit` to leave.\n");
-        let mut lines = io::stdin().lock().lines();
-        loop {
-            let mut out = io::stdout().lock();
-            let _ = out.write_all(PROMPT.as_bytes()).and_then(|()| out.flush());
-            drop(out);
-            let Some(Ok(line)) = lines.next() else {
-                print("");
-                return true;
-            };
+        let mut lines = Lines::open(Box::new(|| self.jails()));
+        while let Some(line) = lines.next() {
             match line.trim() {
                 "" => {}
-                "exit" | "quit" => return true,
+                "exit" | "quit" => {
+                    lines.close();
+                    return true;
+                }
                 "help" => print(usage::text(program, version()).trim_end()),
                 line => match shlex::split(line) {
                     Some(words) => _ = self.process(&words),
@@ -355,6 +346,17 @@ impl Client {
                 },
             }
         }
+        print("");
+        lines.close();
+        true
+    }
+
+    /// Names of the server's jails; none if it does not answer.
+    fn jails(&self) -> Vec<String> {
+        let status = Connection::open(&self.socket, Some(PONG)).and_then(|mut server| server.ask(&["status".into()]));
+        let Ok(Ok(status)) = status else { return Vec::new() };
+        let names = status.as_list().and_then(|pairs| pairs.get(1)?.as_list()?.get(1)?.as_text());
+        names.unwrap_or_default().split(", ").filter(|name| !name.is_empty()).map(str::to_owned).collect()
     }
 }
 

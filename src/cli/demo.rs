@@ -51,6 +51,11 @@ struct Arguments {
     words: Vec<OsString>,
 }
 
+/// What shells and the manual are told.
+pub(super) fn description() -> clap::Command {
+    <Arguments as clap::CommandFactory>::command()
+}
+
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
 enum Part {
     /// In the server's namespace: directs everything.

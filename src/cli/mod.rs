@@ -12,6 +12,7 @@ pub mod dump;
 pub mod options;
 pub mod regex;
 pub mod server;
+pub mod shell;
 pub mod usage;
 
 /// Runs the program named by the first argument's file name, or by the subcommand.
@@ -33,13 +34,15 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
         Some("server") => server::main(&words[1..]),
         Some("demo") => demo::main(&words[1..]),
         Some("regex") => regex::main(&words[1..]),
+        Some("completions") => shell::completions(&words[2..]),
+        Some("manual") => shell::manual(&words[2..]),
         Some("--version" | "-V") => {
             println!("sekimori {}", env!("CARGO_PKG_VERSION"));
             ExitCode::SUCCESS
         }
         _ => {
             eprintln!(
-                "usage: sekimori client [OPTIONS] COMMAND (see sekimori client --help)\n       sekimori server [OPTIONS] (see sekimori server --help)\n       sekimori regex [OPTIONS] LOG REGEX\n       sekimori demo"
+                "usage: sekimori client [OPTIONS] COMMAND (see sekimori client --help)\n       sekimori server [OPTIONS] (see sekimori server --help)\n       sekimori regex [OPTIONS] LOG REGEX\n       sekimori demo\n       sekimori completions bash|zsh|fish [PROGRAM]\n       sekimori manual DIRECTORY"
             );
             ExitCode::from(255)
         }

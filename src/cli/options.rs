@@ -116,33 +116,78 @@ impl Default for Options {
     }
 }
 
-/// Long options and whether they have a value.
-const LONG: [(&str, bool); 20] = [
-    ("async", false),
-    ("compat", true),
-    ("conf", true),
-    ("detached", false),
-    ("dp", false),
-    ("dry-run", false),
-    ("dump-pretty", false),
-    ("firewall", true),
-    ("help", false),
-    ("json", false),
-    ("loglevel", true),
-    ("logtarget", true),
-    ("pidfile", true),
-    ("pname", true),
-    ("socket", true),
-    ("str2sec", true),
-    ("syslogsocket", true),
-    ("test", false),
-    ("timeout", true),
-    ("version", false),
+/// An option, for everything that has to know it: the parser, `--help`, completions, manual pages.
+#[derive(Clone, Copy, Debug)]
+pub struct Known {
+    /// The letter behind one dash.
+    pub letter: Option<char>,
+    /// The names behind two dashes.
+    pub names: &'static [&'static str],
+    /// What stands for its value; empty if it has none.
+    pub value: &'static str,
+    /// What it does.
+    pub text: &'static str,
+    /// Whose it is.
+    pub of: Whose,
+}
+
+/// Where an option comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whose {
+    /// Fail2Ban has it as well.
+    Fail2Ban,
+    /// Fail2Ban does not know it.
+    Ours,
+    /// Of no use to people.
+    Hidden,
+}
+
+const fn known(letter: &str, names: &'static [&'static str], value: &'static str, text: &'static str) -> Known {
+    let letter = if letter.is_empty() { None } else { Some(letter.as_bytes()[0] as char) };
+    Known { letter, names, value, text, of: Whose::Fail2Ban }
+}
+
+const fn ours(name: &'static [&'static str], value: &'static str, text: &'static str) -> Known {
+    Known { of: Whose::Ours, ..known("", name, value, text) }
+}
+
+/// All options of the client and the server.
+pub const OPTIONS: [Known; 25] = [
+    known("c", &["conf"], "DIR", "directory of the configuration"),
+    known("s", &["socket"], "FILE", "control socket, instead of the configured one"),
+    known("p", &["pidfile"], "FILE", "pid file, instead of the configured one"),
+    known("", &["pname"], "NAME", "accepted and ignored"),
+    known("", &["loglevel"], "LEVEL", "CRITICAL, ERROR, WARNING, NOTICE, INFO, DEBUG or a number"),
+    known("", &["logtarget"], "TARGET", "a file, STDOUT, STDERR, SYSLOG or SYSOUT"),
+    known("", &["syslogsocket"], "FILE", "where SYSLOG sends to; auto is /dev/log"),
+    known("d", &[], "", "print the commands that the configuration comes to"),
+    known("", &["dp", "dump-pretty"], "", "the same, with long commands broken into lines"),
+    known("t", &["test"], "", "report every error of the configuration"),
+    known("i", &[], "", "read commands from the terminal or standard input"),
+    known("v", &[], "", "say more; repeatable"),
+    known("q", &[], "", "say less; repeatable"),
+    known("x", &[], "", "accepted: a socket that nobody listens at is always replaced"),
+    known("b", &[], "", "start the server in the background"),
+    known("f", &[], "", "start the server in the foreground"),
+    known("", &["async"], "", "start the server without configuration; the client sends it"),
+    known("", &["timeout"], "TIME", "how long a server may take to answer after its start (30s)"),
+    known("", &["str2sec"], "TIME", "print a time in seconds: 1d12h is 129600"),
+    known("h", &["help"], "", "print this"),
+    known("V", &["version"], "", "print the version; -V prints the number only"),
+    ours(&["json"], "", "one JSON document instead of text (also as the last word)"),
+    ours(&["compat"], "VERSION", "whom to follow where versions of Fail2Ban differ: 1.0 or 1.1"),
+    ours(&["firewall"], "KIND", "where bans go: auto, nftables, ipset or memory (nowhere)"),
+    ours(&["dry-run"], "", "server: say what would be done, ban nobody, store nothing"),
 ];
-/// Letters without a value.
-const LETTERS: &str = "hxfbdtviqV";
-/// Letters that have a value.
-const WITH_VALUE: [char; 3] = ['c', 's', 'p'];
+
+/// Between a server that goes to the background and its starter.
+const DETACHED: Known = Known { of: Whose::Hidden, ..known("", &["detached"], "", "") };
+
+/// All names behind two dashes, and whether each has a value.
+fn long_names() -> impl Iterator<Item = (&'static str, bool)> {
+    let all = OPTIONS.iter().chain([&DETACHED]);
+    all.flat_map(|option| option.names.iter().map(|name| (*name, !option.value.is_empty())))
+}
 
 /// Reads the words after the program's name.
 ///
@@ -170,12 +215,12 @@ pub fn parse(arguments: &[String]) -> Result<Parsed, Wrong> {
         } else if let Some(letters) = argument.strip_prefix('-').filter(|letters| !letters.is_empty()) {
             rest.next();
             for (index, letter) in letters.char_indices() {
-                if LETTERS.contains(letter) {
+                let Some(option) = OPTIONS.iter().find(|option| option.letter == Some(letter)) else {
+                    return Err(wrong(&format!("-{letter}")));
+                };
+                if option.value.is_empty() {
                     found.push((letter.to_string(), String::new()));
                     continue;
-                }
-                if !WITH_VALUE.contains(&letter) {
-                    return Err(wrong(&format!("-{letter}")));
                 }
                 let attached = &letters[index + 1..];
                 let value = if attached.is_empty() { rest.next().cloned() } else { Some(attached.to_owned()) };
@@ -195,12 +240,12 @@ fn wrong(option: &str) -> Wrong {
 
 /// The option that is meant: itself, or the only one that begins so.
 fn long_option(name: &str) -> Result<(&'static str, bool), Wrong> {
-    if let Some(exact) = LONG.iter().find(|(known, _)| *known == name) {
-        return Ok(*exact);
+    if let Some(exact) = long_names().find(|(known, _)| *known == name) {
+        return Ok(exact);
     }
-    let mut candidates = LONG.iter().filter(|(known, _)| known.starts_with(name) && !name.is_empty());
+    let mut candidates = long_names().filter(|(known, _)| known.starts_with(name) && !name.is_empty());
     match (candidates.next(), candidates.next()) {
-        (Some(only), None) => Ok(*only),
+        (Some(only), None) => Ok(only),
         _ => Err(wrong(&format!("--{name}"))),
     }
 }

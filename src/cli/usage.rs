@@ -4,42 +4,18 @@
 
 use std::fmt::Write as _;
 
+use super::options::{Known, OPTIONS, Whose};
+
 /// Column at which descriptions begin, from 0.
 const COLUMN: usize = 45;
-
-const OPTIONS: &str = "\
-Options:
-    -c, --conf <DIR>        directory of the configuration
-    -s, --socket <FILE>     control socket, instead of the configured one
-    -p, --pidfile <FILE>    pid file, instead of the configured one
-    --pname <NAME>          accepted and ignored
-    --loglevel <LEVEL>      CRITICAL, ERROR, WARNING, NOTICE, INFO, DEBUG or a number
-    --logtarget <TARGET>    a file, STDOUT, STDERR, SYSLOG or SYSOUT
-    --syslogsocket auto|<FILE>
-    -d                      print the commands that the configuration comes to
-    --dp, --dump-pretty     the same, with long commands broken into lines
-    -t, --test              report every error of the configuration
-    -i                      read commands from standard input
-    -v, -q                  say more, say less; repeatable
-    -x                      accepted: a socket that nobody listens at is always replaced
-    -b, -f                  start the server in the background, in the foreground
-    --async                 start the server without configuration; the client sends it
-    --timeout <TIME>        how long a server may take to answer after its start (30s)
-    --str2sec <TIME>        print a time in seconds: 1d12h is 129600
-    -h, --help              print this
-    -V, --version           print the version; -V prints the number only
-
-Not of Fail2Ban:
-    --json                  one JSON document instead of text (also as the last word)
-    --compat 1.0|1.1        whom to follow where versions of Fail2Ban differ
-    --firewall <KIND>       where bans go: auto, nftables, ipset or memory (nowhere)
-    --dry-run               server: say what would be done, ban nobody, store nothing
-";
+/// The same for options.
+const OPTION_COLUMN: usize = 28;
 
 /// Title, then commands and what they do.
-type Group = (&'static str, &'static [(&'static str, &'static str)]);
+pub type Group = (&'static str, &'static [(&'static str, &'static str)]);
 
-const COMMANDS: &[Group] = &[
+/// All commands, in groups.
+pub const COMMANDS: &[Group] = &[
     (
         "BASIC",
         &[
@@ -176,6 +152,22 @@ pub fn command_words() -> impl Iterator<Item = &'static str> {
     ])
 }
 
+/// One line of an option.
+fn option(option: &Known) -> String {
+    let letter = option.letter.map(|letter| format!("-{letter}"));
+    let names = option.names.iter().map(|name| format!("--{name}"));
+    let mut head = letter.into_iter().chain(names).collect::<Vec<_>>().join(", ");
+    if !option.value.is_empty() {
+        _ = write!(head, " <{}>", option.value);
+    }
+    format!("    {head:width$} {}\n", option.text, width = OPTION_COLUMN - 5)
+}
+
+/// The options of one origin, a line each.
+fn options(of: Whose) -> String {
+    OPTIONS.iter().filter(|known| known.of == of).map(option).collect()
+}
+
 /// The whole text for a program of this name.
 #[must_use]
 pub fn text(program: &str, version: &str) -> String {
@@ -184,8 +176,10 @@ pub fn text(program: &str, version: &str) -> String {
     let mut out = format!(
         "Usage: {program} [OPTIONS]{command}\n\n\
          Fail2Ban v{version} is what this answers to; it is Sekimori v{}: it follows logs\n\
-         and shuts out the addresses that fail too often.\n\n{OPTIONS}",
-        env!("CARGO_PKG_VERSION")
+         and shuts out the addresses that fail too often.\n\nOptions:\n{}\nNot of Fail2Ban:\n{}",
+        env!("CARGO_PKG_VERSION"),
+        options(Whose::Fail2Ban),
+        options(Whose::Ours)
     );
     if server {
         return out;

@@ -170,7 +170,7 @@ fn wrapped(text: &str, width: usize, indent: usize) -> String {
     out
 }
 
-/// The document that `--json` prints; its keys are listed in `contrib/doc/json.md`.
+/// The document that `--json` prints; its keys are listed in `contrib/doc/control.md`.
 fn document(command: &[Value], answer: &Value) -> Json {
     let words: Vec<&str> = command.iter().filter_map(Value::as_text).collect();
     shaped(&words, answer).unwrap_or_else(|| json!({ "value": to_json(answer) }))

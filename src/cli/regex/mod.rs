@@ -31,7 +31,7 @@ use subject::{Failed, Subject};
 mod fast;
 mod input;
 mod json;
-mod options;
+pub(super) mod options;
 mod prefix;
 mod report;
 mod result;
