@@ -99,14 +99,22 @@ impl Words<'_> {
         let before: Vec<&str> = line[..start].split_whitespace().collect();
         let mut found = Vec::new();
         let mut wants_jail = false;
-        for (command, _) in COMMANDS.iter().flat_map(|(_, commands)| *commands) {
-            let parts: Vec<&str> = command.split(' ').collect();
-            let fits = |(typed, part): (&&str, &&str)| {
-                part.starts_with(['<', '[']) || part.split('|').any(|one| one == *typed)
+        let literal = |typed: &str, part: &str| part.split('|').any(|one| one == typed);
+        let fits = |typed: &str, part: &str| part.starts_with(['<', '[']) || literal(typed, part);
+        let all: Vec<Vec<&str>> =
+            COMMANDS.iter().flat_map(|(_, group)| *group).map(|(command, _)| command.split(' ').collect()).collect();
+        let matching = |fits: &dyn Fn(&str, &str) -> bool| -> Vec<&Vec<&str>> {
+            let goes_on = |parts: &&Vec<&str>| {
+                parts.len() > before.len() && before.iter().zip(parts.iter()).all(|(typed, part)| fits(typed, part))
             };
-            if parts.len() <= before.len() || !before.iter().zip(&parts).all(fits) {
-                continue;
-            }
+            all.iter().filter(goes_on).collect()
+        };
+        // `set loglevel` is about no jail of that name
+        let mut commands = matching(&literal);
+        if commands.is_empty() {
+            commands = matching(&fits);
+        }
+        for parts in commands {
             let next = parts[before.len()];
             wants_jail |= next == "<JAIL>";
             // `[--with-time]` is a word that may be left out, `stat[istic]s` two in one
