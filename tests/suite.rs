@@ -6,6 +6,7 @@ mod actions;
 mod architecture;
 mod client;
 mod compat;
+mod consumers;
 mod control;
 mod daemon;
 mod demo;
