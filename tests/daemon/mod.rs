@@ -10,6 +10,7 @@ mod reload;
 mod restart;
 mod signals;
 mod sources;
+mod syslog;
 mod undecided;
 
 use std::time::Duration;

@@ -81,7 +81,8 @@ impl Engine {
         }
         // what was said before belongs into the old one
         self.settle();
-        if let Err(error) = self.logger.set_target(&Target::parse(target, &self.general.syslogsocket)) {
+        let parsed = Target::parse(target, &self.general.syslogsocket);
+        if let Err(error) = self.logger.set_target(&parsed) {
             let text = match error.syslog_socket() {
                 Some(path) => {
                     format!("Syslog socket file: {} does not exists or is not a socket", shown(&path.to_string_lossy()))
@@ -94,7 +95,11 @@ impl Engine {
         target.clone_into(&mut self.general.logtarget);
         let name = format!("{} v{}", NAME, self.options.compat.version());
         self.effects.line(Level::INFO, "server", format!("Start {name}"));
-        let text = format!("Changed logging target to {} for {name}", shown(target));
+        let place = match &parsed {
+            Target::Syslog(socket) => format!(" ({})", shown(&socket.to_string_lossy())),
+            _ => String::new(),
+        };
+        let text = format!("Changed logging target to {}{place} for {name}", shown(target));
         self.effects.line(Level::INFO, "server", text);
         Ok(target.into())
     }
