@@ -430,6 +430,38 @@ fn several_jails_share_one_reading_of_a_log_and_each_begins_where_it_left_off() 
 }
 
 #[test]
+fn each_jail_gets_the_rest_of_a_file_that_was_renamed_while_nobody_followed_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.log");
+    append(&path, "a1\n");
+    let (mut follower, mut collector) = (follow(&path, Start::Head), Collector::default());
+    drain(&mut follower, &mut collector);
+    let earlier = collector.positions.clone();
+    append(&path, "a2\n");
+    drain(&mut follower, &mut collector);
+    let later = collector.positions.clone();
+    drop(follower);
+    append(&path, "a3\n");
+    fs::rename(&path, dir.path().join("x.log.1")).unwrap();
+    append(&path, "b1\n");
+
+    let (mut follower, mut collector) = (Follower::new(Method::Inotify).unwrap(), Collector::default());
+    // one after the other, the first has read all by the time that the others come
+    for (tag, saved, expected) in [
+        (1, later.clone(), &["a3", "b1"][..]),
+        (2, earlier, &["a2", "a3", "b1"]),
+        (3, HashMap::new(), &["b1"]),
+        (4, later, &["a3", "b1"]),
+    ] {
+        let spec = Spec { saved, ..spec(Pattern::Path(path.clone()), Start::Head) };
+        follower.add(tag, spec);
+        drain(&mut follower, &mut collector);
+        assert_eq!(collector.take(tag), expected, "{tag}");
+        assert!(collector.lines.is_empty(), "{:?}", collector.lines);
+    }
+}
+
+#[test]
 fn reading_begins_near_the_first_line_that_is_young_enough() {
     let folder = tempfile::tempdir().unwrap();
     let log = folder.path().join("x.log");

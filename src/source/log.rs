@@ -448,9 +448,10 @@ impl Log {
 
     /// Members that were waiting for the file to be there.
     fn admit(&mut self, now: Instant, opened: &mut dyn FnMut(u64, &mut Opened<'_>)) -> io::Result<()> {
-        let Some(current) = &mut self.current else { return Ok(()) };
         let mut others: Vec<Member> = self.members.iter().map(|(member, _)| *member).collect();
-        while let Some((tag, from)) = self.joining.pop() {
+        while let Some(current) = &mut self.current
+            && let Some((tag, from)) = self.joining.pop()
+        {
             let stream = &current.stream;
             let metadata = stream.metadata()?;
             let tail = matches!(from, From::End);
@@ -460,20 +461,45 @@ impl Log {
             let offset = start.position.offset;
             current.begin(tag, offset, &others)?;
             let member = Member { tag, in_operation: tail };
-            // the file it was reading was renamed while nobody looked: its rest comes first
-            if let From::Saved(Some(saved)) = &from
-                && !known
-                && others.is_empty()
-                && self.previous.is_empty()
-                && saved.inode != 0
-                && saved.inode != stream_inode(current)
-                && let Some(mut stream) = sibling(&self.path, self.encoding, saved)
-                && stream.seek(saved.offset).is_ok()
-            {
-                self.previous.push(Previous { source: Source::new(stream), until: now + GRACE, ended: false });
-            }
+            let saved = match &from {
+                From::Saved(Some(saved)) if !known && saved.inode != 0 && saved.inode != stream_inode(current) => {
+                    Some(saved)
+                }
+                _ => None,
+            };
+            self.go_back(tag, saved, &others, now)?;
             others.push(member);
             self.members.push((member, false));
+        }
+        Ok(())
+    }
+
+    /// The file that a new member was reading was renamed while it was away: its rest comes first. Of
+    /// other files that had the path it gets nothing, and the others get nothing of this one.
+    fn go_back(&mut self, tag: u64, saved: Option<&Position>, others: &[Member], now: Instant) -> io::Result<()> {
+        let mut found = false;
+        for previous in &mut self.previous {
+            let (source, until) = (&mut previous.source, now + GRACE);
+            let size = source.stream.metadata()?.len();
+            let own =
+                saved.filter(|saved| position::is_same(saved, source.stream.first(), source.stream.inode(), size));
+            match own {
+                Some(saved) => {
+                    source.begin(tag, saved.offset, others)?;
+                    (previous.until, previous.ended, found) = (until, false, true);
+                }
+                None => source.not_before.push((tag, u64::MAX)),
+            }
+        }
+        if let Some(saved) = saved
+            && !found
+            && self.previous.len() < MAX_PREVIOUS
+            && let Some(mut stream) = sibling(&self.path, self.encoding, saved)
+            && stream.seek(saved.offset).is_ok()
+        {
+            let mut source = Source::new(stream);
+            source.not_before.extend(others.iter().map(|other| (other.tag, u64::MAX)));
+            self.previous.push(Previous { source, until: now + GRACE, ended: false });
         }
         Ok(())
     }
