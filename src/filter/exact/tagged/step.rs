@@ -14,8 +14,9 @@ const WAITING: u32 = u32::MAX;
 const NONE: u16 = u16::MAX;
 /// Looks ahead that one way may have open.
 const MOST_DEBTS: usize = 4;
-/// Ways side by side.
-const MOST_WAYS: usize = 300;
+/// Ways side by side, and states that are passed in one step; each is compared with all others.
+const MOST_WAYS: usize = 128;
+const MOST_PASSED: usize = 512;
 
 /// Something that has to follow, or must not.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -174,7 +175,7 @@ impl Work<'_> {
             if self.seen.iter().any(|(known, with)| *known == state && *with == debts) {
                 continue;
             }
-            if self.seen.len() > MOST_WAYS * 10 {
+            if self.seen.len() > MOST_PASSED {
                 return None;
             }
             self.seen.push((state, debts.clone()));
