@@ -138,13 +138,15 @@ impl Learnt {
         if self.memory > LARGEST_OF_ALL {
             self.tidy();
         }
-        let steps = self.patterns.entry(id).or_insert_with(|| Steps { credit: MOST_CREDIT, ..Steps::default() });
+        // that it is known takes memory too: with each reload there are other patterns
+        let new = || Steps { credit: MOST_CREDIT, grown: size_of::<Steps>(), ..Steps::default() };
+        let steps = self.patterns.entry(id).or_insert_with(new);
         steps.used = true;
+        self.memory += std::mem::take(&mut steps.grown);
         if steps.searches < WORTHWHILE {
             steps.searches += 1;
             return None;
         }
-        self.memory += std::mem::take(&mut steps.grown);
         Some(steps)
     }
 
