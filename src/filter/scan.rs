@@ -178,7 +178,7 @@ impl Filter {
 impl Work<'_, '_> {
     fn lines(&mut self, plan: &Plan, cut: bool, candidates: &mut Jails, cursor: &mut Vec<usize>, lossy: &mut String) {
         let block = self.block;
-        // Mostly the block is ASCII or at least UTF-8, and then so are its lines.
+        // Mostly the block is UTF-8, and then so are its lines.
         let utf8 = std::str::from_utf8(block).ok();
         let (mut start, mut count) = (0, 0);
         let always = plan.always.any();
@@ -193,7 +193,8 @@ impl Work<'_, '_> {
             }
             count += 1;
             let (place, bytes) = ((start, end), &block[start..end]);
-            let known = (utf8.is_some() || std::str::from_utf8(bytes).is_ok()) && self.dating.glance(place, bytes);
+            let line = utf8.map_or_else(|| std::str::from_utf8(bytes).ok(), |block| block.get(start..end));
+            let known = line.is_some() && self.dating.glance(place, bytes);
             // Of a line that was cut only the exact judgement says whether what is left matches.
             let cut = cut && next == block.len();
             let mut passed = hit >= newline && !always && !cut;
@@ -202,7 +203,6 @@ impl Work<'_, '_> {
                 start = next;
                 continue;
             }
-            let line = utf8.map_or_else(|| std::str::from_utf8(bytes).ok(), |block| block.get(start..end));
             let (text, whole) = match line {
                 Some(text) => (text, (end == newline && end < next).then(|| &block[start..next])),
                 None => {
@@ -228,8 +228,7 @@ impl Work<'_, '_> {
                     let here = self.dating.here(index, text.len());
                     if cut || self.is_possible(index, line, here) {
                         let matched = self.judge(index, line, here);
-                        let count = self.scanner.filters[index].record.failregex.len();
-                        self.caches[index].note(matched, count);
+                        self.came_this_far(index, matched);
                     }
                 }
             }
@@ -280,9 +279,14 @@ impl Work<'_, '_> {
         };
         let may = may_match(&automata.first, &mut caches.first) && may_match(&automata.second, &mut caches.second);
         if !may {
-            caches.note(false, self.scanner.filters[index].record.failregex.len());
+            self.came_this_far(index, false);
         }
         may
+    }
+
+    /// Takes note of a line that came as far as the automata of a jail.
+    fn came_this_far(&mut self, index: usize, matched: bool) {
+        self.caches[index].note(matched, self.scanner.filters[index].record.failregex.len());
     }
 
     /// The exact judgement; whether a failregex matched.

@@ -54,7 +54,8 @@ impl Work<'_, '_> {
                 let line = Line { text, whole: None, cut: stamp.cut };
                 for index in candidates.iter() {
                     if stamp.cut || self.is_possible(index, line, Here::default()) {
-                        self.judge_record(index, text, stamp);
+                        let matched = self.judge_record(index, text, stamp);
+                        self.came_this_far(index, matched);
                     }
                 }
             }
@@ -65,12 +66,14 @@ impl Work<'_, '_> {
         }
     }
 
-    fn judge_record(&mut self, index: usize, text: &str, stamp: &Stamp) {
+    /// The exact judgement; whether a failregex matched.
+    fn judge_record(&mut self, index: usize, text: &str, stamp: &Stamp) -> bool {
         let jail = &mut self.jails[index];
         let filter = &self.scanner.filters[index].record;
         let options = record::Options { cut: stamp.cut, in_operation: stamp.current, ..jail.options };
         let one = Record { time: stamp.time, text: text.as_bytes() };
         let verdict = filter.record(jail.state, self.exact, &one, self.clock, options, &mut jail.failures);
         jail.tally.add(&verdict, text);
+        verdict.matched
     }
 }
