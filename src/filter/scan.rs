@@ -111,8 +111,6 @@ impl Tally {
 #[derive(Clone, Copy)]
 struct Line<'l> {
     text: &'l str,
-    /// The text with its newline, if the two stand side by side in the block.
-    whole: Option<&'l [u8]>,
     cut: bool,
 }
 
@@ -203,12 +201,12 @@ impl Work<'_, '_> {
                 start = next;
                 continue;
             }
-            let (text, whole) = match line {
-                Some(text) => (text, (end == newline && end < next).then(|| &block[start..next])),
+            let text = match line {
+                Some(text) => text,
                 None => {
                     self.dating.look_away();
                     decode(&block[start..end], lossy);
-                    (&**lossy, None)
+                    &**lossy
                 }
             };
             if !known {
@@ -223,7 +221,7 @@ impl Work<'_, '_> {
                     plan.add(&block[start..end], candidates);
                     hit = plan.next(block, next, cursor);
                 }
-                let line = Line { text, whole, cut };
+                let line = Line { text, cut };
                 for index in candidates.iter() {
                     let here = self.dating.here(index, text.len());
                     if cut || self.is_possible(index, line, here) {
@@ -259,23 +257,20 @@ impl Work<'_, '_> {
             Some(found) if found.start < found.end => return true,
             _ => (0, 0),
         };
-        let text = line.text.as_bytes();
-        let (whole, newline): (&[u8], &[u8]) = match line.whole {
-            Some(whole) => (whole, b""),
-            None => (text, b"\n"),
-        };
-        let pieces = [&whole[..start], &whole[end..], newline];
-        let pieces = if newline.is_empty() { &pieces[..2] } else { &pieces[..] };
-        let pieces = if start == 0 { &pieces[1..] } else { pieces };
+        let pieces = [&line.text.as_bytes()[..start], &line.text.as_bytes()[end..]];
+        let ascii = line.text.is_ascii();
         let automata = self.scanner.automata(index);
         let caches = &mut self.caches[index];
         if caches.is_flooded() {
             return true;
         }
         let may_match = |automaton: &Option<Automaton>, cache: &mut Option<set::Cache>| {
-            automaton
-                .as_ref()
-                .is_none_or(|automaton| automaton.may_match(cache.get_or_insert_with(|| automaton.cache()), pieces))
+            let Some(automaton) = automaton else { return true };
+            let cache = cache.get_or_insert_with(|| automaton.cache());
+            if ascii {
+                return automaton.decide_ascii(cache, pieces) != Some(false);
+            }
+            automaton.may_match(cache, &[pieces[0], pieces[1], b"\n"])
         };
         let may = may_match(&automata.first, &mut caches.first) && may_match(&automata.second, &mut caches.second);
         if !may {

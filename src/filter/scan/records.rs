@@ -51,7 +51,7 @@ impl Work<'_, '_> {
                         &*lossy
                     }
                 };
-                let line = Line { text, whole: None, cut: stamp.cut };
+                let line = Line { text, cut: stamp.cut };
                 for index in candidates.iter() {
                     if stamp.cut || self.is_possible(index, line, Here::default()) {
                         let matched = self.judge_record(index, text, stamp);
