@@ -14,6 +14,7 @@ mod class;
 mod code;
 mod compile;
 mod decide;
+mod head;
 mod next;
 mod search;
 mod strict;
@@ -23,6 +24,8 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use self::code::{Anchor, Code, Shape, Ways};
+use self::head::Head;
+pub use self::head::Start;
 use self::search::{Frame, Memory, Search, UNSET};
 use self::tagged::{Learnt, Tagged};
 use super::syntax::Pattern;
@@ -64,6 +67,7 @@ pub struct Program {
     tagged: OnceLock<Option<Box<Tagged>>>,
     /// Tells apart what threads have learnt of it.
     id: u64,
+    head: Head,
     shape: Shape,
     /// Borders of groups.
     borders: usize,
@@ -111,6 +115,7 @@ impl Program {
             strict: OnceLock::new(),
             tagged: OnceLock::new(),
             id: NEXT.fetch_add(1, Ordering::Relaxed),
+            head: if shape.anchor == Anchor::Text { Head::new(pattern) } else { Head::default() },
             shape,
             borders: (pattern.groups as usize + 1) * 2,
         }
@@ -136,7 +141,7 @@ impl Program {
     /// `from` is a border between characters.
     #[inline]
     pub fn search(&self, cache: &mut Cache, text: &str, from: usize) -> Outcome {
-        if self.shape.anchor == Anchor::Text && (from > 0 || !self.may_begin(text)) {
+        if self.shape.anchor == Anchor::Text && (from > 0 || !self.may_begin(Start::of(text))) {
             (cache.steps, cache.borders) = (0, 0);
             return Outcome::NoMatch;
         }
@@ -172,12 +177,11 @@ impl Program {
         tries.find_map(|outcome| outcome).unwrap_or(Outcome::Unresolved)
     }
 
-    /// Whether a match can begin with the first byte of the text, or somewhere else. Of many
-    /// patterns most cannot.
+    /// Whether a text that begins like this may match. With most patterns most do not.
     #[inline]
-    pub fn may_begin(&self, text: &str) -> bool {
-        let first = text.as_bytes().first().map_or(class::END, |&byte| byte.into());
-        self.shape.anchor != Anchor::Text || class::may(&self.fast.first, first)
+    #[must_use]
+    pub fn may_begin(&self, start: Start) -> bool {
+        self.head.may_be(start)
     }
 
     /// The same in the strict form from the start: slower on ordinary text, so that a test can
