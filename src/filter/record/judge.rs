@@ -8,7 +8,7 @@ use super::session::{Groups, Sessions, Told};
 use super::values::{self, Value, Values};
 use super::{Filter, Options, Parts, Regex, Texts, Verdict, Which};
 use crate::address::Id;
-use crate::filter::exact::{Cache, Outcome};
+use crate::filter::exact::{Cache, Outcome, Start};
 use crate::filter::{Datum, Failure, Match, Unresolved, Who};
 use crate::time::Time;
 
@@ -153,7 +153,6 @@ impl<'a> Judge<'a, '_> {
                 trace.prefix = Some(prefix.groups(self.cache, whole));
             }
             let span = prefix.content(self.cache);
-            base.0.reserve_exact(prefix.groups_at_most());
             prefix.values(self.cache, whole, &mut base, false);
             if let Some(Some(Value::Text(content))) = base.remove(values::CONTENT)
                 && !content.is_empty()
@@ -177,9 +176,10 @@ impl<'a> Judge<'a, '_> {
                 None
             }
         };
+        let mut start = Start::of(text.unwrap_or(scratch));
         for (index, regex) in filter.failregex.iter().enumerate() {
             let text = text.unwrap_or(scratch);
-            if !self.hit(regex, Which::Failregex(index), text) {
+            if !regex.may_begin(start) || !self.hit(regex, Which::Failregex(index), text) {
                 continue;
             }
             if self.matched(index, regex, &base, text, lines) {
@@ -188,6 +188,7 @@ impl<'a> Judge<'a, '_> {
             // the next ones see what this match has left
             if let Lines::Several { rest: Some(rest), .. } = lines {
                 buffer::join(rest, scratch);
+                start = Start::of(scratch);
             }
         }
     }
@@ -224,8 +225,9 @@ impl<'a> Judge<'a, '_> {
     fn excused(&mut self, text: &str) -> bool {
         let filter = self.filter;
         let mut found = false;
+        let start = Start::of(text);
         for (index, regex) in filter.ignoreregex.iter().enumerate() {
-            if !self.hit(regex, Which::Ignoreregex(index), text) {
+            if !regex.may_begin(start) || !self.hit(regex, Which::Ignoreregex(index), text) {
                 continue;
             }
             found = true;
@@ -244,8 +246,7 @@ impl<'a> Judge<'a, '_> {
     fn matched(&mut self, index: usize, regex: &Regex, base: &Values<'_>, text: &str, lines: &mut Lines<'_>) -> bool {
         self.verdict.matched = true;
         let all = self.all();
-        let mut values = Values(Vec::with_capacity(base.0.len() + regex.groups_at_most()));
-        values.0.extend_from_slice(&base.0);
+        let mut values = base.copy();
         regex.values(self.cache, text, &mut values, self.options.keep_prefix_values);
         let mut left = None;
         let mut several = None;
@@ -269,16 +270,16 @@ impl<'a> Judge<'a, '_> {
             *rest = left;
         }
         // copied only for what keeps them
-        let matches = || match (several, lines) {
-            (Some(matches), _) => matches,
-            (None, Lines::One(whole)) => vec![whole()],
-            (None, Lines::Several { .. }) => Vec::new(),
+        let add = |matches: &mut Vec<Match>| match (several, lines) {
+            (Some(several), _) => matches.extend(several),
+            (None, Lines::One(whole)) => matches.push(whole()),
+            (None, Lines::Several { .. }) => {}
         };
+        let mut matches = Vec::new();
         if excused {
-            if let (Some(watch), Some(index)) = (&mut self.watch, self.verdict.ignored)
-                && let Some(line) = matches().last()
-            {
-                watch.ignored.push((index, line.line.clone()));
+            if let (Some(watch), Some(index)) = (&mut self.watch, self.verdict.ignored) {
+                add(&mut matches);
+                watch.ignored.extend(matches.pop().map(|last| (index, last.line)));
             }
             return !all;
         }
@@ -288,10 +289,11 @@ impl<'a> Judge<'a, '_> {
         }
         let id = values.text(values::MLFID);
         let Told { mut groups, users, matches, nofail } = match id {
-            Some(id) => self.sessions.merge(id, values, matches, self.now, all),
+            Some(id) => self.sessions.merge(id, values, add, self.now, all),
             None => {
                 let nofail = values.is_set(values::NOFAIL);
-                Told { groups: values.groups(), users: Vec::new(), matches: matches(), nofail }
+                add(&mut matches);
+                Told { groups: values.groups(), users: Vec::new(), matches, nofail }
             }
         };
         if id.is_some() && nofail && !all {

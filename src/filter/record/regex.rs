@@ -7,7 +7,7 @@ use memchr::memmem;
 use super::judge::LOST;
 use super::session::Groups;
 use super::values::{Name, Value, Values};
-use crate::filter::exact::{Cache, Outcome, Program};
+use crate::filter::exact::{Cache, Outcome, Program, Start};
 use crate::filter::syntax::{Node, Pattern};
 
 /// Shorter strings are not looked for before a search.
@@ -44,10 +44,10 @@ impl Regex {
                 .iter()
                 .filter_map(|(name, _)| {
                     let rest = name.text.strip_prefix(prefix).filter(|rest| !rest.is_empty())?;
-                    Some((name.clone(), Name::new(&target(rest))))
+                    Some((*name, Name::new(&target(rest))))
                 })
                 .collect();
-            found.sort_by(|(one, of), (other, to)| (&one.text, &of.text).cmp(&(&other.text, &to.text)));
+            found.sort_by(|(one, of), (other, to)| (one.text, of.text).cmp(&(other.text, to.text)));
             found
         };
         let (alternatives, parts) = (with("alt_"), with("tuple_"));
@@ -62,10 +62,16 @@ impl Regex {
         self.program.search(cache, text, 0)
     }
 
-    /// The same where most texts do not match.
+    /// Whether a text that begins like this may match.
+    #[inline]
+    pub(super) fn may_begin(&self, start: Start) -> bool {
+        self.program.may_begin(start)
+    }
+
+    /// The same search where most texts do not match.
     #[inline]
     pub(super) fn search_unlikely(&self, cache: &mut Cache, text: &str) -> Outcome {
-        if !self.program.may_begin(text) || self.needed.as_ref().is_some_and(|f| f.find(text.as_bytes()).is_none()) {
+        if self.needed.as_ref().is_some_and(|f| f.find(text.as_bytes()).is_none()) {
             return Outcome::NoMatch;
         }
         self.program.search(cache, text, 0)
@@ -85,11 +91,6 @@ impl Regex {
         cache.group(self.content?).filter(|(start, end)| start < end)
     }
 
-    /// So many named groups it has.
-    pub(super) fn groups_at_most(&self) -> usize {
-        self.names.len()
-    }
-
     /// Adds the groups of the last match to `values`, those that took no part only unless `keep`.
     pub(super) fn values<'t>(&'t self, cache: &Cache, text: &'t str, values: &mut Values<'t>, keep: bool) {
         let value = |index| cache.group(index).map(|(start, end)| Value::Text(&text[start..end]));
@@ -97,17 +98,17 @@ impl Regex {
             for (name, index) in &self.names {
                 let value = value(*index);
                 if value.is_some() || !keep {
-                    values.set(name, value);
+                    values.set(*name, value);
                 }
             }
             return;
         }
-        let mut own = Values(self.names.iter().map(|(name, index)| (name, value(*index))).collect());
+        let mut own: Values<'t> = self.names.iter().map(|(name, index)| (*name, value(*index))).collect();
         let full = |value: Option<&Value<'_>>| matches!(value, Some(Value::Text(text)) if !text.is_empty());
         for (name, target) in &self.alternatives {
-            if full(own.get(name)) && !full(own.get(target)) {
-                let value = own.get(name).cloned();
-                own.set(target, value);
+            if full(own.get(*name)) && !full(own.get(*target)) {
+                let value = own.get(*name).cloned();
+                own.set(*target, value);
             }
         }
         let part = |value: Option<&Value<'t>>| match value {
@@ -115,14 +116,14 @@ impl Regex {
             _ => None,
         };
         for (name, target) in &self.parts {
-            let last = part(own.get(name));
-            let tuple = match own.get(target) {
+            let last = part(own.get(*name));
+            let tuple = match own.get(*target) {
                 Some(Value::Tuple(tuple)) => tuple.iter().copied().chain([last]).collect(),
                 other => vec![part(other), last],
             };
-            own.set(target, Some(Value::Tuple(tuple)));
+            own.set(*target, Some(Value::Tuple(tuple)));
         }
-        for (name, value) in own.0 {
+        for (name, value) in own {
             if value.is_some() || !keep {
                 values.set(name, value);
             }
@@ -133,7 +134,7 @@ impl Regex {
     pub(super) fn names_the_cut(&self, cache: &Cache, text: &str) -> bool {
         let is_cut = |at: usize| text[at..].strip_prefix(LOST) == Some("\n");
         let groups =
-            self.names.iter().filter(|(name, _)| matches!(&*name.text, "ip4" | "ip6" | "cidr" | "dns" | "fid"));
+            self.names.iter().filter(|(name, _)| matches!(&**name.text, "ip4" | "ip6" | "cidr" | "dns" | "fid"));
         groups
             .filter_map(|(_, group)| cache.group(*group))
             .any(|(_, end)| is_cut(end) || text[..end].ends_with(LOST) && &text[end..] == "\n")

@@ -19,6 +19,10 @@ pub const MAX_AGE: f64 = 300.0;
 pub const MAX_LINES: usize = 1000;
 /// So many bytes of them, but always the last line.
 pub const MAX_BYTES: usize = 64 * 1024;
+/// So many users of a session are told, at most half of [`MAX_BYTES`]; then no new ones are.
+pub const MAX_USERS: usize = 1000;
+/// Texts that a session has replaced, or an ended one had, are left in memory up to so many bytes.
+const SLACK: usize = 1024;
 
 /// Named groups of a match in the order of the pattern; `None` is a group that took no part.
 pub type Groups = Vec<(Arc<str>, Option<Datum>)>;
@@ -26,10 +30,12 @@ pub type Groups = Vec<(Arc<str>, Option<Datum>)>;
 /// What is known of one session.
 #[derive(Debug, Default)]
 struct Session {
+    /// Captured texts, one behind the other.
+    text: String,
     /// Captured values; those of later lines replace those of earlier ones.
-    groups: Vec<(Name, Option<Datum>)>,
+    groups: Vec<(Name, Option<Held>)>,
     /// All the users that were tried, each once.
-    users: Vec<Arc<str>>,
+    users: Vec<Span>,
     /// Lines that are told with the failure.
     matches: Vec<Match>,
     /// The last line was no failure by itself.
@@ -38,6 +44,20 @@ struct Session {
     pending: bool,
     gained: bool,
     quiet: Vec<Match>,
+}
+
+/// A place in the text of a session, in bytes.
+#[derive(Clone, Copy, Debug)]
+struct Span {
+    start: u32,
+    end: u32,
+}
+
+/// A value of a session.
+#[derive(Debug)]
+enum Held {
+    Text(Span),
+    Other(Datum),
 }
 
 /// What is told of a session after a line.
@@ -56,9 +76,9 @@ pub(super) struct Told {
 /// One session that is remembered.
 #[derive(Debug)]
 struct Kept {
-    id: Arc<str>,
+    id: String,
     since: Time,
-    session: Box<Session>,
+    session: Session,
 }
 
 /// Counts of sessions by the end of their hash; most ids that are not there are seen not to be.
@@ -67,15 +87,18 @@ type Counts = [u8; 1024];
 /// The sessions of one log, the oldest first.
 #[derive(Debug)]
 pub struct Sessions {
-    kept: VecDeque<Kept>,
+    kept: VecDeque<Box<Kept>>,
     /// Hashes of their ids: looked through before anything else.
     hashes: VecDeque<u64>,
     counts: Box<Counts>,
+    /// Memory of sessions that have ended.
+    #[expect(clippy::vec_box, reason = "they move between the two")]
+    free: Vec<Box<Kept>>,
 }
 
 impl Default for Sessions {
     fn default() -> Sessions {
-        Sessions { kept: VecDeque::new(), hashes: VecDeque::new(), counts: Box::new([0; 1024]) }
+        Sessions { kept: VecDeque::new(), hashes: VecDeque::new(), counts: Box::new([0; 1024]), free: Vec::new() }
     }
 }
 
@@ -104,14 +127,14 @@ fn bound(lines: &mut Vec<Match>) {
 
 impl Sessions {
     /// Adds a matched line to session `id` and returns what is then known of it; of a session
-    /// that did not fail only if `all`. `lines` makes the line, if it is kept.
+    /// that did not fail only if `all`. `lines` adds the line, if it is kept.
     ///
     /// The caller finds out who failed; if nobody can be named yet it calls [`Sessions::wait`].
     pub(super) fn merge(
         &mut self,
         id: &str,
         mut values: Values<'_>,
-        lines: impl FnOnce() -> Vec<Match>,
+        lines: impl FnOnce(&mut Vec<Match>),
         now: Time,
         all: bool,
     ) -> Told {
@@ -128,7 +151,7 @@ impl Sessions {
             // It ends with its first line, so it is never kept and collects no users.
             let mut told = Told { nofail, ..Told::default() };
             if !nofail {
-                told.matches = lines();
+                lines(&mut told.matches);
                 bound(&mut told.matches);
             }
             if !nofail || all {
@@ -137,7 +160,7 @@ impl Sessions {
             return told;
         }
         let place = place.unwrap_or_else(|| self.open(hash, id, now));
-        let session = &mut *self.kept[place].session;
+        let session = &mut self.kept[place].session;
         if known {
             let had_nofail = session.nofail || session.gained;
             if gained {
@@ -155,20 +178,19 @@ impl Sessions {
             nofail = false;
         }
         if !nofail {
-            let mut told = std::mem::take(&mut session.quiet);
-            told.append(&mut session.matches);
-            told.extend(lines());
-            bound(&mut told);
-            session.matches = told;
+            let Session { quiet, matches, .. } = session;
+            quiet.append(matches);
+            lines(quiet);
+            bound(quiet);
+            std::mem::swap(quiet, matches);
         } else if !forget {
-            session.quiet.extend(lines());
+            lines(&mut session.quiet);
             bound(&mut session.quiet);
         }
         let told = if nofail && !all {
             Told { nofail, ..Told::default() }
         } else {
-            let groups = session.groups.iter().map(|(name, value)| (name.text.clone(), value.clone())).collect();
-            Told { groups, users: session.users.clone(), matches: session.matches.clone(), nofail }
+            Told { groups: session.told(), users: session.users(), matches: session.matches.clone(), nofail }
         };
         if forget {
             self.remove(place);
@@ -181,16 +203,25 @@ impl Sessions {
         if self.kept.len() >= MAX_SESSIONS {
             self.remove(0);
         }
-        self.kept.push_back(Kept { id: id.into(), since: now, session: Box::default() });
+        let new = || Box::new(Kept { id: String::new(), since: now, session: Session::default() });
+        let mut kept = self.free.pop().unwrap_or_else(new);
+        kept.since = now;
+        kept.id.push_str(id);
+        self.kept.push_back(kept);
         self.hashes.push_back(hash);
         self.counts[number(hash)] += 1;
         self.kept.len() - 1
     }
 
     fn remove(&mut self, place: usize) {
-        self.kept.remove(place);
         if let Some(hash) = self.hashes.remove(place) {
             self.counts[number(hash)] -= 1;
+        }
+        if let Some(mut kept) = self.kept.remove(place) {
+            kept.id.clear();
+            kept.id.shrink_to(SLACK);
+            kept.session.clear();
+            self.free.push(kept);
         }
     }
 
@@ -201,7 +232,7 @@ impl Sessions {
         // mostly it is one of the last
         let places = self.hashes.iter().enumerate().rev();
         let mut places = places.filter(|(_, known)| **known == hash).map(|(place, _)| place);
-        places.find(|place| *self.kept[*place].id == *id)
+        places.find(|place| self.kept[*place].id == id)
     }
 
     /// Session `id` has failed, but nobody knows yet from which address.
@@ -215,37 +246,106 @@ impl Sessions {
 impl Session {
     /// Takes over the values of a line; if there were some before, only those that are set.
     fn learn(&mut self, values: &Values<'_>, known: bool) {
-        let mut user = None;
-        if !known {
-            self.groups.reserve_exact(values.0.len());
-        }
-        for (name, value) in &values.0 {
-            let old = self.groups.iter().position(|(other, _)| other == *name);
+        for (name, value) in values.iter() {
+            let old = if known { self.groups.iter().position(|(other, _)| other == name) } else { None };
             let place = match (old, value) {
                 (None, None) if known => continue,
-                (None, _) => {
-                    self.groups.push(((*name).clone(), value.as_ref().map(Value::owned)));
+                (Some(_), None) => continue,
+                (None, value) => {
+                    let value = value.as_ref().map(|value| self.hold(value));
+                    self.groups.push((*name, value));
                     self.groups.len() - 1
                 }
                 (Some(place), Some(value)) => {
-                    let old = &mut self.groups[place].1;
-                    if !value.is(old.as_ref()) {
-                        *old = Some(value.owned());
+                    if !self.is(place, value) {
+                        self.groups[place].1 = Some(self.hold(value));
                     }
                     place
                 }
-                (Some(_), None) => continue,
             };
-            if name.is(values::USER) && value.is_some() {
-                user = Some(place);
+            if name.is(values::USER) {
+                self.learn_user(place);
             }
         }
-        if let Some(Datum::Text(user)) = user.and_then(|place| self.groups[place].1.as_ref())
-            && !user.is_empty()
-            && !self.users.contains(user)
-        {
-            self.users.push(user.clone());
+        if self.text.len() > MAX_BYTES {
+            self.tidy();
         }
+    }
+
+    /// Takes over the user in this place.
+    fn learn_user(&mut self, place: usize) {
+        let Some(Held::Text(user)) = self.groups[place].1 else { return };
+        let is_it = |known: &Span| self.at(*known) == self.at(user);
+        if user.start == user.end || self.users.iter().any(is_it) || self.users.len() >= MAX_USERS {
+            return;
+        }
+        let bytes: u32 = self.users.iter().map(|known| known.end - known.start).sum();
+        if self.users.is_empty() || (bytes as usize) < MAX_BYTES / 2 {
+            self.users.push(user);
+        }
+    }
+
+    fn hold(&mut self, value: &Value<'_>) -> Held {
+        match value {
+            Value::Text(text) => {
+                let start = self.text.len() as u32;
+                self.text.push_str(text);
+                Held::Text(Span { start, end: self.text.len() as u32 })
+            }
+            other => Held::Other(other.owned()),
+        }
+    }
+
+    /// Whether the value in this place is this text.
+    fn is(&self, place: usize, value: &Value<'_>) -> bool {
+        matches!((value, &self.groups[place].1), (Value::Text(text), Some(Held::Text(span))) if self.at(*span) == *text)
+    }
+
+    fn at(&self, span: Span) -> &str {
+        &self.text[span.start as usize..span.end as usize]
+    }
+
+    /// Leaves out the texts that have been replaced.
+    #[cold]
+    fn tidy(&mut self) {
+        let held = self.groups.iter_mut().filter_map(|(_, value)| match value {
+            Some(Held::Text(span)) => Some(span),
+            _ => None,
+        });
+        let mut text = String::new();
+        for span in held.chain(&mut self.users) {
+            let start = text.len() as u32;
+            text.push_str(&self.text[span.start as usize..span.end as usize]);
+            *span = Span { start, end: text.len() as u32 };
+        }
+        self.text = text;
+    }
+
+    fn told(&self) -> Groups {
+        let datum = |value: &Held| match value {
+            Held::Text(span) => Datum::Text(self.at(*span).into()),
+            Held::Other(datum) => datum.clone(),
+        };
+        self.groups.iter().map(|(name, value)| (name.text.clone(), value.as_ref().map(datum))).collect()
+    }
+
+    fn users(&self) -> Vec<Arc<str>> {
+        self.users.iter().map(|user| self.at(*user).into()).collect()
+    }
+
+    /// Forgets everything but some of its memory.
+    fn clear(&mut self) {
+        let Session { text, groups, users, matches, quiet, nofail, pending, gained } = self;
+        text.clear();
+        text.shrink_to(SLACK);
+        groups.clear();
+        users.clear();
+        users.shrink_to(16);
+        for lines in [matches, quiet] {
+            lines.clear();
+            lines.shrink_to(16);
+        }
+        (*nofail, *pending, *gained) = (false, false, false);
     }
 }
 
@@ -255,9 +355,9 @@ mod tests {
 
     fn add(sessions: &mut Sessions, groups: &[(&str, &str)], line: &str) -> Told {
         let names: Vec<Name> = groups.iter().map(|(name, _)| Name::new(name)).collect();
-        let values = names.iter().zip(groups).map(|(name, (_, text))| (name, Some(Value::Text(text)))).collect();
-        let lines = || vec![Match { line: line.into(), date: (0, 0) }];
-        sessions.merge("s", Values(values), lines, Time::from_seconds(1000), false)
+        let values = names.iter().zip(groups).map(|(name, (_, text))| (*name, Some(Value::Text(text)))).collect();
+        let lines = |lines: &mut Vec<Match>| lines.push(Match { line: line.into(), date: (0, 0) });
+        sessions.merge("s", values, lines, Time::from_seconds(1000), false)
     }
 
     fn lines(session: &Told) -> Vec<&str> {
@@ -279,6 +379,31 @@ mod tests {
         (0..500).for_each(|_| drop(add(&mut sessions, &[("nofail", "x")], &long)));
         let told = add(&mut sessions, &[("ip4", "192.0.2.1")], "the last");
         assert_eq!((lines(&told).len(), lines(&told).last()), (66, Some(&"the last")));
+    }
+
+    #[test]
+    fn a_session_that_tries_names_without_end_keeps_a_bounded_memory_and_the_last_values() {
+        let mut sessions = Sessions::default();
+        for n in 0..20_000 {
+            let (user, other) = (format!("user{n}{}", "x".repeat(100)), format!("other{n}"));
+            drop(add(&mut sessions, &[("user", &user), ("fother", &other), ("ip4", "192.0.2.1")], "a"));
+        }
+        let told = add(&mut sessions, &[("user", "user0")], "b");
+        let values: Vec<_> = told.groups.iter().map(|(_, value)| value.clone().expect("a value")).collect();
+        assert_eq!(values, ["user0", "other19999", "192.0.2.1"].map(|text| Datum::Text(text.into())));
+        assert!(told.users[0].starts_with("user0x") && (300..=MAX_USERS).contains(&told.users.len()));
+        assert!(sessions.kept[0].session.text.capacity() < 4 * MAX_BYTES);
+    }
+
+    #[test]
+    fn nothing_of_an_ended_session_is_told_in_the_next() {
+        let mut sessions = Sessions::default();
+        add(&mut sessions, &[("nofail", "x"), ("ip4", "192.0.2.1"), ("user", "bob")], "a");
+        add(&mut sessions, &[("nofail", "x"), ("mlfforget", "x")], "b");
+        assert!(sessions.kept.is_empty() && sessions.free.len() == 1);
+        let told = add(&mut sessions, &[("ip4", "192.0.2.2")], "c");
+        assert!(sessions.free.is_empty());
+        assert_eq!((lines(&told), told.users.len(), told.groups.len()), (vec!["c"], 0, 1));
     }
 
     #[test]

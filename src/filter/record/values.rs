@@ -6,11 +6,13 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use smallvec::SmallVec;
+
 use super::session::Groups;
 use crate::filter::Datum;
 
-/// Names that are numbered; those of further ones are compared as texts.
-const MOST_NAMES: u32 = 10_000;
+/// Most filters have no more names in a match.
+const MOSTLY: usize = 10;
 
 /// Names with a meaning, numbered in this order.
 const MEANT: [&str; 6] = ["mlfid", "nofail", "mlfforget", "mlfgained", "user", "content"];
@@ -22,39 +24,44 @@ pub(super) const USER: u32 = 4;
 pub(super) const CONTENT: u32 = 5;
 
 /// The name of a group, with a number that is the same for all expressions.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Name {
-    pub(super) text: Arc<str>,
+    pub(super) text: &'static Arc<str>,
     number: u32,
 }
 
 impl Name {
+    /// Names come from the configuration, where there are few, and stay for good.
     pub(super) fn new(text: &str) -> Name {
-        static KNOWN: Mutex<BTreeMap<Arc<str>, u32>> = Mutex::new(BTreeMap::new());
+        static KNOWN: Mutex<BTreeMap<&str, Name>> = Mutex::new(BTreeMap::new());
         let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.is_empty() {
-            known.extend(MEANT.iter().zip(0..).map(|(name, number)| (Arc::from(*name), number)));
+        for text in MEANT.into_iter().skip(known.len()).chain([text]) {
+            if !known.contains_key(text) {
+                let kept: &'static Arc<str> = Box::leak(Box::new(text.into()));
+                let number = known.len() as u32;
+                known.insert(kept, Name { text: kept, number });
+            }
         }
-        if let Some((text, number)) = known.get_key_value(text) {
-            return Name { text: text.clone(), number: *number };
-        }
-        let (text, number): (Arc<str>, u32) = (text.into(), known.len() as u32);
-        // Names come from the configuration; there are few, unless somebody tries.
-        if number < MOST_NAMES {
-            known.insert(text.clone(), number);
-        }
-        Name { text, number: number.min(MOST_NAMES) }
+        known[text]
     }
 
-    pub(super) fn is(&self, number: u32) -> bool {
+    pub(super) fn is(self, number: u32) -> bool {
         self.number == number
+    }
+
+    fn bit(self) -> u64 {
+        bit(self.number)
     }
 }
 
 impl PartialEq for Name {
     fn eq(&self, other: &Name) -> bool {
-        self.number == other.number && (self.number < MOST_NAMES || self.text == other.text)
+        self.number == other.number
     }
+}
+
+fn bit(number: u32) -> u64 {
+    1 << (number % 64)
 }
 
 /// A captured value.
@@ -71,25 +78,51 @@ impl Value<'_> {
             Value::Tuple(parts) => Datum::Tuple(parts.iter().map(|part| part.map(Arc::from)).collect()),
         }
     }
-
-    /// Whether it is the same as a kept one.
-    pub(super) fn is(&self, kept: Option<&Datum>) -> bool {
-        matches!((self, kept), (Value::Text(text), Some(Datum::Text(kept))) if **kept == **text)
-    }
 }
 
 /// Values by name, in the order of the pattern; `None` is a group that took no part.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Values<'t>(pub(super) Vec<(&'t Name, Option<Value<'t>>)>);
+pub(super) struct Values<'t> {
+    all: SmallVec<[(Name, Option<Value<'t>>); MOSTLY]>,
+    /// The low bits of the numbers of their names: most names that are not there are seen not to be.
+    known: u64,
+}
 
 impl<'t> Values<'t> {
-    pub(super) fn get(&self, name: &Name) -> Option<&Value<'t>> {
-        self.0.iter().find(|(known, _)| *known == name)?.1.as_ref()
+    pub(super) fn iter(&self) -> impl Iterator<Item = &(Name, Option<Value<'t>>)> {
+        self.all.iter()
+    }
+
+    /// A copy that need not live as long.
+    pub(super) fn copy<'s>(&self) -> Values<'s>
+    where
+        't: 's,
+    {
+        let all = self.all.iter().map(|(name, value)| (*name, value.clone()));
+        Values { all: all.collect(), known: self.known }
+    }
+
+    fn find(&self, name: Name) -> Option<usize> {
+        if self.known & name.bit() == 0 {
+            return None;
+        }
+        self.all.iter().position(|(known, _)| *known == name)
+    }
+
+    pub(super) fn get(&self, name: Name) -> Option<&Value<'t>> {
+        self.all[self.find(name)?].1.as_ref()
+    }
+
+    fn meant(&self, number: u32) -> Option<usize> {
+        if self.known & bit(number) == 0 {
+            return None;
+        }
+        self.all.iter().position(|(name, _)| name.is(number))
     }
 
     /// The text of a name with a meaning.
     pub(super) fn text(&self, number: u32) -> Option<&'t str> {
-        match self.0.iter().find(|(name, _)| name.is(number))?.1 {
+        match self.all[self.meant(number)?].1 {
             Some(Value::Text(text)) => Some(text),
             _ => None,
         }
@@ -97,21 +130,25 @@ impl<'t> Values<'t> {
 
     /// Whether the group took part.
     pub(super) fn is_set(&self, number: u32) -> bool {
-        self.0.iter().any(|(name, value)| name.is(number) && value.is_some())
+        self.meant(number).is_some_and(|place| self.all[place].1.is_some())
     }
 
     /// Sets a value, keeping the place of one that is there.
-    pub(super) fn set(&mut self, name: &'t Name, value: Option<Value<'t>>) {
-        match self.0.iter_mut().find(|(known, _)| *known == name) {
-            Some((_, old)) => *old = value,
-            None => self.0.push((name, value)),
+    #[inline]
+    pub(super) fn set(&mut self, name: Name, value: Option<Value<'t>>) {
+        match self.find(name) {
+            Some(place) => self.all[place].1 = value,
+            None => {
+                self.known |= name.bit();
+                self.all.push((name, value));
+            }
         }
     }
 
     /// Removes a value; `None` if there is no such group.
     pub(super) fn remove(&mut self, number: u32) -> Option<Option<Value<'t>>> {
-        let index = self.0.iter().position(|(name, _)| name.is(number))?;
-        Some(self.0.remove(index).1)
+        let place = self.meant(number)?;
+        Some(self.all.remove(place).1)
     }
 
     /// Removes a value and says whether it was one and not empty.
@@ -125,6 +162,22 @@ impl<'t> Values<'t> {
 
     /// Copied, to be kept.
     pub(super) fn groups(&self) -> Groups {
-        self.0.iter().map(|(name, value)| (name.text.clone(), value.as_ref().map(Value::owned))).collect()
+        self.iter().map(|(name, value)| (name.text.clone(), value.as_ref().map(Value::owned))).collect()
+    }
+}
+
+impl<'t> FromIterator<(Name, Option<Value<'t>>)> for Values<'t> {
+    fn from_iter<I: IntoIterator<Item = (Name, Option<Value<'t>>)>>(values: I) -> Values<'t> {
+        let all: SmallVec<_> = values.into_iter().collect();
+        Values { known: all.iter().fold(0, |known, (name, _): &(Name, _)| known | name.bit()), all }
+    }
+}
+
+impl<'t> IntoIterator for Values<'t> {
+    type Item = (Name, Option<Value<'t>>);
+    type IntoIter = smallvec::IntoIter<[Self::Item; MOSTLY]>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.all.into_iter()
     }
 }
