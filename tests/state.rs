@@ -9,8 +9,12 @@ use sekimori::fail2ban::database::{self, Ticket};
 use sekimori::state::{Ban, Change, Failure, Opened, Position, Restore, Schema, State};
 use sekimori::time::Time;
 
-const SCHEMA: Schema =
-    Schema { version: database::VERSION, create: database::CREATE, read_version: database::READ_VERSION };
+const SCHEMA: Schema = Schema {
+    version: database::VERSION,
+    create: database::CREATE,
+    upgrades: database::UPGRADES,
+    read_version: database::READ_VERSION,
+};
 
 fn now() -> Time {
     Time::from_f64(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64())
@@ -108,7 +112,7 @@ fn bans_and_positions_go_from_fail2ban_to_us_and_back() {
     let (mut state, opened) = open(&real.path("db"));
     assert_eq!(opened, Opened::Existing);
     let restore = Restore { jail: "j", now: now(), bantime: 3600.0, increment: None };
-    let bans = state.restorable(&restore).unwrap();
+    let bans = state.restorable(&restore).unwrap().bans;
     let ids: Vec<&str> = bans.iter().map(|ban| &*ban.id).collect();
     assert_eq!(ids, ["192.0.2.0/25", "192.0.2.7", "198.51.100.9", "2001:db8::1"]);
     let ticket = database::decode(&bans[2].data);
@@ -176,7 +180,7 @@ fn how_long_commits_and_loads_take() {
         }
     }
     let started = Instant::now();
-    let bans = state.restorable(&Restore { jail: "j", now: now(), bantime: 3600.0, increment: None }).unwrap();
+    let bans = state.restorable(&Restore { jail: "j", now: now(), bantime: 3600.0, increment: None }).unwrap().bans;
     println!("{} bans loaded in {:?}", bans.len(), started.elapsed());
     for what in ["inserted", "updated"] {
         let mut total = Duration::ZERO;

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, ser::Formatter};
 
 use crate::filter::{Data, Datum, Match};
 
-/// The one version that is read and written, as both 1.0 and 1.1 do.
+/// The version that is written, as both 1.0 and 1.1 do.
 pub const VERSION: i64 = 4;
 
 /// Asks for the version of a file.
@@ -58,6 +58,74 @@ CREATE INDEX bips_timeofban ON bips(timeofban);
 CREATE INDEX bips_ip ON bips(ip);
 COMMIT;
 ";
+
+/// What makes tables of the next version of those of versions 1, 2 and 3, and which version that is. The steps run
+/// in one transaction, with foreign keys off; rows that the tables do not allow are left out.
+///
+/// Before version 3 the length of a ban was not kept: -2 stands for "not known".
+pub const UPGRADES: &[(i64, &str)] = &[
+    (
+        2,
+        "
+CREATE TABLE sekimori_new_logs(
+    jail TEXT NOT NULL,
+    path TEXT,
+    firstlinemd5 TEXT,
+    lastfilepos INTEGER DEFAULT 0,
+    FOREIGN KEY(jail) REFERENCES jails(name) ON DELETE CASCADE,
+    UNIQUE(jail, path),
+    UNIQUE(jail, path, firstlinemd5));
+INSERT OR REPLACE INTO sekimori_new_logs(jail, path, firstlinemd5, lastfilepos)
+    SELECT jail, path, firstlinemd5, lastfilepos FROM logs WHERE jail IS NOT NULL;
+DROP TABLE logs;
+ALTER TABLE sekimori_new_logs RENAME TO logs;
+CREATE INDEX logs_path ON logs(path);
+CREATE INDEX logs_jail_path ON logs(jail, path);
+UPDATE fail2banDb SET version = 2;
+",
+    ),
+    (
+        3,
+        "
+CREATE TABLE sekimori_new_bans(
+    jail TEXT NOT NULL,
+    ip TEXT,
+    timeofban INTEGER NOT NULL,
+    bantime INTEGER NOT NULL,
+    bancount INTEGER NOT NULL default 1,
+    data JSON,
+    FOREIGN KEY(jail) REFERENCES jails(name));
+INSERT OR IGNORE INTO sekimori_new_bans(jail, ip, timeofban, bantime, bancount, data)
+    SELECT jail, ip, timeofban, -2, 1, data FROM bans;
+DROP TABLE bans;
+ALTER TABLE sekimori_new_bans RENAME TO bans;
+CREATE INDEX bans_jail_timeofban_ip ON bans(jail, timeofban);
+CREATE INDEX bans_jail_ip ON bans(jail, ip);
+CREATE INDEX bans_ip ON bans(ip);
+UPDATE fail2banDb SET version = 3;
+",
+    ),
+    (
+        4,
+        "
+CREATE TABLE bips(
+    ip TEXT NOT NULL,
+    jail TEXT NOT NULL,
+    timeofban INTEGER NOT NULL,
+    bantime INTEGER NOT NULL,
+    bancount INTEGER NOT NULL default 1,
+    data JSON,
+    PRIMARY KEY(ip, jail),
+    FOREIGN KEY(jail) REFERENCES jails(name));
+CREATE INDEX bips_timeofban ON bips(timeofban);
+CREATE INDEX bips_ip ON bips(ip);
+INSERT OR REPLACE INTO bips(ip, jail, timeofban, bantime, bancount, data)
+    SELECT ip, jail, timeofban, bantime, bancount, data FROM bans WHERE ip IS NOT NULL ORDER BY timeofban;
+INSERT OR IGNORE INTO jails(name, enabled) SELECT DISTINCT jail, 0 FROM bans;
+UPDATE fail2banDb SET version = 4;
+",
+    ),
+];
 
 /// What is kept with a ban, or with a failure that is being counted.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -335,6 +335,11 @@ pub(super) fn row(jail: &Arc<str>, ban: &Ban, bantime: f64, general: &General) -
 pub(super) fn opened(opened: &Opened) -> Option<(Level, &'static str, String)> {
     let (level, text) = match opened {
         Opened::Existing => return None,
+        Opened::Upgraded { from, copy } => {
+            let copy = shown(&copy.to_string_lossy());
+            let to = database::VERSION;
+            (Level::WARNING, format!("Database updated from '{from}' to '{to}'; as it was it is {copy}"))
+        }
         Opened::Created => (Level::WARNING, format!("New database created. Version '{}'", database::VERSION)),
         Opened::Repaired { moved, rows } => {
             let moved = shown(&moved.to_string_lossy());

@@ -26,6 +26,7 @@ use crate::source::{Note, Position, Reached, journal};
 use crate::state::{self, State};
 
 use super::causes;
+use super::database::{Unopened, drop_surplus};
 use super::guard::Guard;
 use super::jail::Jail;
 use super::logging::{Level, Logger, shown};
@@ -46,9 +47,6 @@ const AGAIN: Duration = Duration::from_secs(1);
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
 /// Time between two looks for old entries of the database.
 const PURGE: Duration = Duration::from_secs(3600);
-/// Effects that could not be stored are kept up to this number; then the oldest positions and
-/// counters are in memory alone until the disk works again.
-const MAX_UNSTORED: usize = 200_000;
 /// So many changes for the database do not wait for more events.
 const MANY: usize = 1_000;
 /// Time between two looks whether the kernel still has our rules.
@@ -182,6 +180,8 @@ pub struct Engine {
     pub(super) last_tag: u64,
     pub(super) firewall: Box<dyn Firewall>,
     pub(super) state: Option<State>,
+    /// The file that `state` stands in for.
+    pub(super) unopened: Option<Unopened>,
     pub(super) general: General,
     pub(super) logs: Logs,
     pub(super) logger: Arc<Logger>,
@@ -240,6 +240,7 @@ impl Engine {
             last_tag: 0,
             firewall,
             state: None,
+            unopened: None,
             general: General::default(),
             logs: Logs::new(events),
             logger,
@@ -521,6 +522,9 @@ impl Engine {
         }
         match state.commit(&self.effects.stored) {
             Ok(()) => {
+                if let Some(unopened) = &mut self.unopened {
+                    unopened.keep(&mut self.effects.stored);
+                }
                 self.effects.stored.clear();
                 self.effects.unstored.clear();
                 if self.store_again.take().is_some() {
@@ -537,13 +541,7 @@ impl Engine {
                 if error.is_corrupt() {
                     self.repair();
                 }
-                let mut surplus = self.effects.stored.len().saturating_sub(MAX_UNSTORED);
-                self.effects.stored.retain(|change| {
-                    use state::Change::{Failure, Forget, Journal, Position};
-                    let goes = surplus > 0 && matches!(change, Position(_) | Journal(_) | Failure(_) | Forget { .. });
-                    surplus -= usize::from(goes);
-                    !goes
-                });
+                drop_surplus(&mut self.effects.stored);
             }
         }
     }
@@ -595,6 +593,7 @@ impl Engine {
             self.send_all();
             self.settle();
         }
+        self.open_again();
         if now >= self.purge_at {
             self.purge_at = now + PURGE;
             let age = self.general.dbpurgeage;
@@ -635,6 +634,7 @@ impl Engine {
         // the last chance, whenever the last try was
         self.store_again = None;
         self.store();
+        self.open_at_last();
         // commands have their own deadlines; all jails' run side by side
         for ending in std::mem::take(&mut self.endings) {
             // without an answer the runtime is gone, and the commands with it

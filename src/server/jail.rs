@@ -289,7 +289,7 @@ impl Engine {
     }
 
     /// Bans and counters from before a restart.
-    fn restore(&mut self, name: &Arc<str>, now: Time) {
+    pub(super) fn restore(&mut self, name: &Arc<str>, now: Time) {
         let (Some(state), Some(jail)) = (&self.state, self.jails.get_mut(name)) else { return };
         let limits = jail.counts.limits().clone();
         let options = jail.counts.increment();
@@ -299,13 +299,18 @@ impl Engine {
             bantime: limits.bantime,
             increment: options.enabled.then(|| options.maxtime.unwrap_or(jail::PERMANENT)),
         };
-        let (bans, counters) = match state.restorable(&which).and_then(|bans| Ok((bans, state.failures(name)?))) {
+        let found = state.restorable(&which).and_then(|found| Ok((found, state.failures(name)?)));
+        let (state::Restorable { bans, unusable }, counters) = match found {
             Ok(found) => found,
             Err(error) => {
                 let text = format!("[{name}] earlier bans cannot be restored: {}", causes(&error));
                 return self.effects.line(Level::ERROR, "database", text);
             }
         };
+        if unusable > 0 {
+            let text = format!("[{name}] {unusable} row(s) of the database are of no use and are left out");
+            self.effects.line(Level::WARNING, "database", text);
+        }
         for counter in counters {
             let kept = database::decode(&counter.data);
             jail.counts.failures.load(jail::Counter {
@@ -320,6 +325,10 @@ impl Engine {
         let mut decisions = Vec::new();
         for row in bans {
             let id = Id::parse(&row.id);
+            // when the database could be opened only later
+            if jail.counts.bans().get(&id).is_some() {
+                continue;
+            }
             if let Verdict::Ignored(by) = jail.policy.rules.check(&id) {
                 let text = format!("[{name}] Ignore {} by {by}", shown(&id.to_string()));
                 self.effects.line(Level::INFO, "filter", text);

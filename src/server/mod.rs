@@ -5,10 +5,12 @@
 //! logs       threads that read and match          -> failures
 //! engine     one thread that counts and decides   -> effects: kernel, database, log, actions
 //! commands   what clients ask for                 setup, jail   what a jail was told, what runs
-//! socket     the clients                          native, own, guard   small questions
+//! socket     the clients                          database   the file, or what stands in for it
+//! native, own, guard   small questions
 //! ```
 
 pub mod commands;
+pub mod database;
 pub mod effects;
 pub mod engine;
 pub mod guard;

@@ -22,7 +22,7 @@ mod open;
 mod read;
 
 pub use open::Opened;
-pub use read::{History, Restore};
+pub use read::{History, Restorable, Restore};
 
 /// Stands for a file's path in Fail2Ban's rows about journals.
 const JOURNAL: &str = "systemd-journal";
@@ -33,10 +33,12 @@ pub const BUSY: Duration = Duration::from_millis(1000);
 /// The tables that another program prescribes.
 #[derive(Clone, Copy, Debug)]
 pub struct Schema {
-    /// The one version that can be used.
+    /// The version that is used; older ones are upgraded to it.
     pub version: i64,
     /// The statements that make the tables of that version in an empty file.
     pub create: &'static str,
+    /// What makes the tables of the next version of an older one, and which one that is, in order.
+    pub upgrades: &'static [(i64, &'static str)],
     /// Asks for the version of a file; no such table means an empty file.
     pub read_version: &'static str,
 }
@@ -172,10 +174,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// Of a version that is not yet, or no longer, understood. The file was not touched.
-    #[error(
-        "database `{}` has version {found}, only {known} can be used; {}", path.display(),
-        if found > known { "a newer program wrote it" } else { "let Fail2Ban 0.11 or later upgrade it, or move it away" }
-    )]
+    #[error("database `{}` has version {found}, only up to {known} can be used; a newer program wrote it", path.display())]
     Version {
         /// The file.
         path: PathBuf,
@@ -184,19 +183,40 @@ pub enum Error {
         /// The version that is known.
         known: i64,
     },
+    /// A database, but of another program. The file was not touched.
+    #[error("database `{}` is of another program; name another file", path.display())]
+    Foreign {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A database of the right program whose tables are not as they ought to be.
+    #[error("database `{}` has damaged tables: {why}", path.display())]
+    Tables {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
 }
 
 impl Error {
     /// Whether the file itself is damaged: [`State::repair`] may help, trying again will not.
     #[must_use]
     pub fn is_corrupt(&self) -> bool {
-        matches!(self.code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
+        matches!(self, Error::Tables { .. })
+            || matches!(self.code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
     }
 
     /// Whether another process held the file for too long; trying again later helps.
     #[must_use]
     pub fn is_busy(&self) -> bool {
         matches!(self.code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
+    }
+
+    /// Whether the same file may be usable later: locked now, on a disk that is full, read-only or not there.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        !matches!(self, Error::Version { .. } | Error::Foreign { .. })
     }
 
     fn code(&self) -> Option<ErrorCode> {

@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, types::Value};
 
 use super::{BUSY, Error, Schema, State};
@@ -25,11 +26,49 @@ const OWN: &str = "
         retry INTEGER NOT NULL, failures INTEGER NOT NULL, data BLOB,
         PRIMARY KEY(jail, id)) WITHOUT ROWID;";
 
+/// All tables with those of their columns that are used, and what stands in for a column that is missing.
+const TABLES: [(&str, &[(&str, &str)]); 7] = [
+    ("jails", &[("name", "NULL"), ("enabled", "0")]),
+    ("logs", &[("jail", "NULL"), ("path", "NULL"), ("firstlinemd5", "''"), ("lastfilepos", "0")]),
+    ("bans", &BANS),
+    ("bips", &BANS),
+    ("sekimori_logs", &[("jail", "NULL"), ("path", "NULL"), ("position", "NULL"), ("inode", "NULL")]),
+    ("sekimori_journals", &[("jail", "NULL"), ("time", "NULL"), ("cursor", "NULL")]),
+    (
+        "sekimori_failures",
+        &[
+            ("jail", "NULL"),
+            ("id", "NULL"),
+            ("first", "NULL"),
+            ("last", "NULL"),
+            ("retry", "NULL"),
+            ("failures", "NULL"),
+            ("data", "NULL"),
+        ],
+    ),
+];
+const BANS: [(&str, &str); 6] = [
+    ("jail", "NULL"),
+    ("ip", "NULL"),
+    ("timeofban", "NULL"),
+    // the length is not known
+    ("bantime", "-2"),
+    ("bancount", "1"),
+    ("data", "NULL"),
+];
+
 /// What was found when the database was opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Opened {
     /// It was there.
     Existing,
+    /// It was of an older version.
+    Upgraded {
+        /// That version.
+        from: i64,
+        /// A copy of it as it was.
+        copy: PathBuf,
+    },
     /// There was none.
     Created,
     /// It was damaged: what could be read was copied into a new file.
@@ -58,10 +97,45 @@ impl State {
             return Ok((state, Opened::Created));
         };
         let is_new = create(path)?;
-        match state.prepare(connect(path)) {
-            Ok(()) => Ok((state, if is_new { Opened::Created } else { Opened::Existing })),
+        match state.upgrade(now).and_then(|upgraded| state.prepare(connect(path)).map(|()| upgraded)) {
+            Ok(Some(upgraded)) => Ok((state, upgraded)),
+            Ok(None) => Ok((state, if is_new { Opened::Created } else { Opened::Existing })),
             Err(error) if error.is_corrupt() => state.repair(now).map(|opened| (state, opened)),
             Err(error) => Err(error),
+        }
+    }
+
+    /// What can be read of a file, in memory; the file is not changed.
+    ///
+    /// # Errors
+    /// Only if there is no memory.
+    pub fn copy(path: &Path, schema: Schema, now: Time) -> Result<State, Error> {
+        let (state, _) = State::open(None, schema, now)?;
+        state.salvage(path);
+        Ok(state)
+    }
+
+    /// Makes the tables of the present version of older ones, all in one transaction, after a copy of the file.
+    fn upgrade(&self, now: Time) -> Result<Option<Opened>, Error> {
+        let Some(path) = &self.path else { return Ok(None) };
+        let failed = |source| self.failed("upgrade", source);
+        let connection = connect(path).map_err(|source| self.failed("open", source))?;
+        let Some(from) = version(&connection, &self.schema).map_err(|source| self.failed("open", source))? else {
+            return Ok(None);
+        };
+        if !(1..self.schema.version).contains(&from) {
+            return Ok(None);
+        }
+        let copy = free_name(path, now);
+        create(&copy)?;
+        connection.execute("VACUUM INTO ?1", [copy.to_string_lossy()]).map_err(failed)?;
+        let steps = self.schema.upgrades.iter().filter(|(to, _)| *to > from).map(|(_, text)| *text);
+        let text = format!("PRAGMA foreign_keys = OFF; BEGIN IMMEDIATE; {} COMMIT;", steps.collect::<String>());
+        match connection.execute_batch(&text) {
+            Ok(()) => Ok(Some(Opened::Upgraded { from, copy })),
+            // what is missing or odd is left out by the repair
+            Err(error) if is_odd(&error) => Err(Error::Tables { path: path.clone(), why: error.to_string() }),
+            Err(error) => Err(failed(error)),
         }
     }
 
@@ -86,83 +160,140 @@ impl State {
 
     /// Makes a fresh connection ours: settings, version, tables.
     fn prepare(&mut self, connection: Result<Connection, rusqlite::Error>) -> Result<(), Error> {
-        let prepared = connection.and_then(|connection| {
-            connection.busy_timeout(BUSY)?;
-            connection.set_prepared_statement_cache_capacity(32);
-            // before anything is written: a file of another version stays as it is
-            let version = match connection.query_row(self.schema.read_version, [], |row| row.get(0)) {
-                Ok(version) => version,
-                Err(rusqlite::Error::QueryReturnedNoRows) => 0,
-                Err(rusqlite::Error::SqliteFailure(_, Some(text))) if text.starts_with("no such table") => {
-                    connection.execute_batch(self.schema.create)?;
-                    self.schema.version
+        let path = || self.path.clone().unwrap_or_default();
+        let failed = |source| self.failed("open", source);
+        let connection = connection.map_err(failed)?;
+        connection.set_prepared_statement_cache_capacity(32);
+        // before anything is written: a file that is not for us stays as it is
+        match version(&connection, &self.schema).map_err(failed)? {
+            Some(found) if found > self.schema.version => {
+                return Err(Error::Version { path: path(), found, known: self.schema.version });
+            }
+            Some(found) if found != self.schema.version => {
+                return Err(Error::Tables { path: path(), why: format!("there is no version {found}") });
+            }
+            Some(_) => {}
+            None => {
+                let tables = "SELECT count(*) FROM sqlite_schema WHERE name NOT LIKE 'sqlite_%'";
+                if connection.query_row(tables, [], |row| row.get::<_, i64>(0)).map_err(failed)? > 0 {
+                    return Err(Error::Foreign { path: path() });
                 }
-                Err(error) => return Err(error),
-            };
-            if version == self.schema.version {
-                connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
-                connection.pragma_update(None, "synchronous", "NORMAL")?;
-                connection.pragma_update(None, "temp_store", "MEMORY")?;
-                connection.pragma_update(None, "foreign_keys", true)?;
-                connection.execute_batch(OWN)?;
+                connection.execute_batch(self.schema.create).map_err(failed)?;
             }
-            Ok((connection, version))
-        });
-        match prepared {
-            Ok((_, version)) if version != self.schema.version => Err(Error::Version {
-                path: self.path.clone().unwrap_or_default(),
-                found: version,
-                known: self.schema.version,
-            }),
-            Ok((connection, _)) => {
-                self.connection = Some(connection);
-                Ok(())
-            }
-            Err(source) => Err(self.failed("open", source)),
         }
+        let set = || {
+            connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
+            connection.pragma_update(None, "synchronous", "NORMAL")?;
+            connection.pragma_update(None, "temp_store", "MEMORY")?;
+            connection.pragma_update(None, "foreign_keys", true)?;
+            connection.execute_batch(OWN)
+        };
+        set().map_err(failed)?;
+        for (table, columns) in TABLES {
+            let names: Vec<&str> = columns.iter().map(|(name, _)| *name).collect();
+            if let Err(error) = connection.prepare(&format!("SELECT {} FROM {table}", names.join(", "))) {
+                return Err(match is_odd(&error) {
+                    true => Error::Tables { path: path(), why: error.to_string() },
+                    false => failed(error),
+                });
+            }
+        }
+        self.connection = Some(connection);
+        Ok(())
     }
 
-    /// Copies every row of the damaged file that can be read; the number of rows.
+    /// Copies every row of a file that can be read; the number of rows.
     fn salvage(&self, from: &Path) -> u64 {
-        let (Ok(new), Ok(old)) =
-            (self.connection(), Connection::open_with_flags(from, OpenFlags::SQLITE_OPEN_READ_ONLY))
-        else {
+        let (Ok(new), Ok(old)) = (self.connection(), open_untrusted(from, OpenFlags::SQLITE_OPEN_READ_ONLY)) else {
             return 0;
         };
         let Ok(transaction) = new.unchecked_transaction() else { return 0 };
+        if old.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(())).is_err_and(|error| is_busy(&error)) {
+            return 0; // each table would wait as long
+        }
         let mut rows = 0;
-        for (table, columns) in [
-            ("jails", "name, enabled"),
-            ("logs", "jail, path, firstlinemd5, lastfilepos"),
-            ("bans", "jail, ip, timeofban, bantime, bancount, data"),
-            ("bips", "ip, jail, timeofban, bantime, bancount, data"),
-            ("sekimori_logs", "jail, path, position, inode"),
-            ("sekimori_journals", "jail, time, cursor"),
-            ("sekimori_failures", "jail, id, first, last, retry, failures, data"),
-        ] {
-            let marks = vec!["?"; columns.split(',').count()].join(", ");
-            let Ok(mut insert) =
-                transaction.prepare(&format!("INSERT OR IGNORE INTO {table}({columns}) VALUES({marks})"))
-            else {
-                continue;
-            };
-            let Ok(mut select) = old.prepare(&format!("SELECT {columns} FROM {table}")) else { continue };
-            let width = select.column_count();
-            let Ok(mut found) = select.query([]) else { continue };
-            // the first page that cannot be read ends this table, not the others
-            while let Ok(Some(row)) = found.next() {
-                let values: Result<Vec<Value>, _> = (0..width).map(|index| row.get(index)).collect();
-                if values.is_ok_and(|values| insert.execute(rusqlite::params_from_iter(values)).is_ok()) {
-                    rows += 1;
-                }
-            }
+        for (table, columns) in TABLES {
+            rows += copy_rows(&old, table, &transaction, table, columns);
+        }
+        // as before version 4
+        if old.prepare("SELECT ip FROM bips").is_err() {
+            copy_rows(&old, "bans", &transaction, "bips", &BANS);
         }
         if transaction.commit().is_ok() { rows } else { 0 }
     }
 }
 
+/// Copies the rows of a table that can be read and stored; the number of them.
+fn copy_rows(old: &Connection, from: &str, new: &Connection, to: &str, columns: &[(&str, &str)]) -> u64 {
+    let list = |column: &dyn Fn(&(&str, &str)) -> String| columns.iter().map(column).collect::<Vec<_>>().join(", ");
+    let names = list(&|(name, _)| (*name).to_owned());
+    let marks = vec!["?"; columns.len()].join(", ");
+    let Ok(mut insert) = new.prepare(&format!("INSERT OR REPLACE INTO {to}({names}) VALUES({marks})")) else {
+        return 0;
+    };
+    let known = |name: &str| old.prepare(&format!("SELECT \"{from}\".{name} FROM {from}")).is_ok();
+    let found = list(&|(name, other)| if known(name) { (*name).to_owned() } else { (*other).to_owned() });
+    let Ok(mut select) = old.prepare(&format!("SELECT {found} FROM {from}")) else { return 0 };
+    let Ok(mut found) = select.query([]) else { return 0 };
+    // rows of a jail that has none itself would be refused
+    let jail = columns.iter().position(|(name, _)| *name == "jail");
+    let mut rows = 0;
+    // the first page that cannot be read ends this table, not the others
+    while let Ok(Some(row)) = found.next() {
+        let values: Result<Vec<Value>, _> = (0..columns.len()).map(|index| row.get(index)).collect();
+        let Ok(values) = values else { continue };
+        if let Some(Value::Text(name)) = jail.map(|index| &values[index]) {
+            // one that is refused is told of by what follows
+            let _ = new
+                .prepare_cached("INSERT OR IGNORE INTO jails(name, enabled) VALUES(?1, 0)")
+                .and_then(|mut insert| insert.execute([name]));
+        }
+        rows += u64::from(insert.execute(rusqlite::params_from_iter(values)).is_ok());
+    }
+    rows
+}
+
+/// Whether a statement does not fit the tables: one of them, or a column, is missing, or is a view.
+fn is_odd(error: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode::{AuthorizationForStatementDenied, Unknown};
+    match error {
+        rusqlite::Error::SqlInputError { .. } => true,
+        error => matches!(error.sqlite_error_code(), Some(Unknown | AuthorizationForStatementDenied)),
+    }
+}
+
+fn is_busy(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(rusqlite::ErrorCode::DatabaseBusy | rusqlite::ErrorCode::DatabaseLocked))
+}
+
+/// The version of a file; `None` if it has no table that says so.
+fn version(connection: &Connection, schema: &Schema) -> Result<Option<i64>, rusqlite::Error> {
+    match connection.query_row(schema.read_version, [], |row| row.get::<_, Value>(0)) {
+        Ok(Value::Integer(version)) => Ok(Some(version)),
+        Ok(_) | Err(rusqlite::Error::QueryReturnedNoRows) => Ok(Some(0)),
+        Err(error) if is_odd(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Opens a file without letting its schema do anything: whoever made the file may have put triggers and
+/// views into it.
+fn open_untrusted(path: &Path, flags: OpenFlags) -> Result<Connection, rusqlite::Error> {
+    let connection = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    connection.busy_timeout(BUSY)?;
+    for (what, on) in [
+        (DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false),
+        (DbConfig::SQLITE_DBCONFIG_ENABLE_VIEW, false),
+        (DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false),
+        (DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true),
+    ] {
+        connection.set_db_config(what, on)?;
+    }
+    Ok(connection)
+}
+
 fn connect(path: &Path) -> Result<Connection, rusqlite::Error> {
-    Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)
+    open_untrusted(path, OpenFlags::SQLITE_OPEN_READ_WRITE)
 }
 
 /// Makes an empty file that only its owner can read, unless there is one; true if it was made.
@@ -190,23 +321,30 @@ fn create(path: &Path) -> Result<bool, Error> {
 
 /// Renames the file, and its journals with it, to a name that ends in the time (UTC).
 fn move_aside(path: &Path, now: Time) -> Result<PathBuf, Error> {
-    let stamp = jiff::Timestamp::from_second(now.seconds())
-        .map_or_else(|_| now.seconds().to_string(), |at| at.strftime("%Y%m%d-%H%M%S").to_string());
-    let with = |suffix: &str| {
-        let mut name = path.as_os_str().to_owned();
-        name.push(suffix);
-        PathBuf::from(name)
-    };
-    let mut to = format!(".{stamp}");
-    let mut number = 1;
-    while with(&to).exists() {
-        to = format!(".{stamp}-{number}");
-        number += 1;
-    }
-    fs::rename(path, with(&to)).map_err(|source| Error::File { what: "move aside", path: path.to_owned(), source })?;
+    let to = free_name(path, now);
+    fs::rename(path, &to).map_err(|source| Error::File { what: "move aside", path: path.to_owned(), source })?;
     for journal in ["-wal", "-shm", "-journal"] {
         // mostly there is none
-        let _ = fs::rename(with(journal), with(&format!("{to}{journal}")));
+        let _ = fs::rename(with(path, journal), with(&to, journal));
     }
-    Ok(with(&to))
+    Ok(to)
+}
+
+/// A name beside a file that ends in the time (UTC) and is not taken.
+fn free_name(path: &Path, now: Time) -> PathBuf {
+    let stamp = jiff::Timestamp::from_second(now.seconds())
+        .map_or_else(|_| now.seconds().to_string(), |at| at.strftime("%Y%m%d-%H%M%S").to_string());
+    let mut to = with(path, &format!(".{stamp}"));
+    let mut number = 1;
+    while to.exists() {
+        to = with(path, &format!(".{stamp}-{number}"));
+        number += 1;
+    }
+    to
+}
+
+fn with(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
 }

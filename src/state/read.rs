@@ -2,10 +2,18 @@
 
 use std::sync::Arc;
 
-use rusqlite::{Row, types::ValueRef};
+use rusqlite::{Row, types::Type, types::ValueRef};
 
 use super::{Ban, Error, Failure, JOURNAL, Journal, Position, State};
 use crate::time::Time;
+
+/// Most bans that are restored of one jail; the kernel takes no more either.
+const MAX_BANS: u32 = 1 << 20;
+/// Bytes of the longest identifier and of the longest `data` that are read; more is no work of ours.
+const MAX_ID: u32 = 1024;
+const MAX_DATA: u32 = 256 * 1024;
+/// Bytes of `data` that are kept of all bans of a jail together; bans beyond are restored without.
+const MAX_ALL_DATA: usize = 64 * 1024 * 1024;
 
 /// Which bans of a jail are still to be carried out after a restart. Times in seconds.
 #[derive(Clone, Debug)]
@@ -18,6 +26,15 @@ pub struct Restore<'a> {
     pub bantime: f64,
     /// With `bantime.increment`: the longest ban, -1 if there is no such limit. Without: `None`.
     pub increment: Option<f64>,
+}
+
+/// The bans of a jail that are still in force.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Restorable {
+    /// By id.
+    pub bans: Vec<Ban>,
+    /// Rows that say nothing usable.
+    pub unusable: usize,
 }
 
 /// The last ban of someone in a jail.
@@ -45,16 +62,24 @@ impl State {
     ///
     /// # Errors
     /// The file cannot be read.
-    pub fn restorable(&self, which: &Restore<'_>) -> Result<Vec<Ban>, Error> {
+    pub fn restorable(&self, which: &Restore<'_>) -> Result<Restorable, Error> {
         let now = which.now.as_f64();
-        let mut bans = self.rows(
-            "SELECT jail, ip, timeofban, bantime, bancount, data FROM bips \
-             WHERE jail = ?1 AND (timeofban + bantime > ?2 OR bantime <= -1) ORDER BY ip",
-            rusqlite::params![which.jail, now],
-            ban,
-        )?;
+        let query = format!(
+            "SELECT jail, iif(octet_length(ip) <= {MAX_ID}, ip, NULL), timeofban, bantime, bancount, \
+             iif(octet_length(data) <= {MAX_DATA}, data, NULL) FROM bips \
+             WHERE jail = ?1 AND (timeofban + bantime > ?2 OR bantime <= -1) ORDER BY ip LIMIT {MAX_BANS}"
+        );
+        let mut room = MAX_ALL_DATA;
+        let (mut bans, unusable) = self.rows_and_unusable(&query, rusqlite::params![which.jail, now], |row| {
+            let mut ban = ban(row)?;
+            match room.checked_sub(ban.data.len()) {
+                Some(left) => room = left,
+                None => ban.data = Vec::new(),
+            }
+            Ok(ban)
+        })?;
         bans.retain_mut(|ban| present_length(ban, which));
-        Ok(bans)
+        Ok(Restorable { bans, unusable })
     }
 
     /// How far the logs of a jail were read.
@@ -80,7 +105,7 @@ impl State {
              WHERE logs.jail = ?1 AND logs.path <> ?3 AND logs.path = coalesce(?2, logs.path)",
             (jail, path, JOURNAL),
             |row| {
-                let offset = row.get::<_, f64>(3)?.max(0.0) as u64;
+                let offset = number(row, 3)?.max(0.0) as u64;
                 let same = row.get::<_, Option<i64>>(4)?.is_some_and(|own| own.cast_unsigned() == offset);
                 Ok(Position {
                     jail: row.get(0)?,
@@ -104,7 +129,7 @@ impl State {
              WHERE logs.jail = ?1 AND logs.path = ?2",
             [jail, JOURNAL],
             |row| {
-                let seconds: f64 = row.get(2)?;
+                let seconds = number(row, 2)?;
                 let same = row.get::<_, Option<f64>>(3)? == Some(seconds);
                 Ok(Journal {
                     jail: row.get(0)?,
@@ -174,7 +199,35 @@ impl State {
         parameters: impl rusqlite::Params,
         row: impl FnMut(&Row<'_>) -> Result<T, rusqlite::Error>,
     ) -> Result<Vec<T>, Error> {
-        let found = self.connection().and_then(|db| db.prepare_cached(query)?.query_map(parameters, row)?.collect());
+        self.rows_and_unusable(query, parameters, row).map(|(rows, _)| rows)
+    }
+
+    /// The rows, and the number of those whose values are of no use: one of them costs the others nothing.
+    fn rows_and_unusable<T>(
+        &self,
+        query: &str,
+        parameters: impl rusqlite::Params,
+        mut row: impl FnMut(&Row<'_>) -> Result<T, rusqlite::Error>,
+    ) -> Result<(Vec<T>, usize), Error> {
+        use rusqlite::Error::{FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType, Utf8Error};
+        let found = self.connection().and_then(|db| {
+            let mut statement = db.prepare_cached(query)?;
+            let mut rows = statement.query(parameters)?;
+            let (mut usable, mut unusable) = (Vec::new(), 0);
+            while let Some(next) = rows.next()? {
+                match row(next) {
+                    Ok(value) => usable.push(value),
+                    Err(
+                        FromSqlConversionFailure(..)
+                        | IntegralValueOutOfRange(..)
+                        | InvalidColumnType(..)
+                        | Utf8Error(..),
+                    ) => unusable += 1,
+                    Err(error) => return Err(error),
+                }
+            }
+            Ok((usable, unusable))
+        });
         found.map_err(|source| self.failed("read", source))
     }
 }
@@ -198,19 +251,38 @@ fn present_length(ban: &mut Ban, which: &Restore<'_>) -> bool {
 
 /// A name and a history.
 fn history(row: &Row<'_>) -> Result<(Arc<str>, History), rusqlite::Error> {
-    let count = row.get::<_, i64>(1)?.clamp(0, i64::from(u32::MAX)) as u32;
-    Ok((row.get(0)?, History { count, time: Time::from_f64(row.get(2)?), bantime: row.get(3)? }))
+    Ok((
+        row.get(0)?,
+        History { count: count(row, 1)?, time: Time::from_f64(number(row, 2)?), bantime: number(row, 3)? },
+    ))
 }
 
 fn ban(row: &Row<'_>) -> Result<Ban, rusqlite::Error> {
     Ok(Ban {
         jail: row.get(0)?,
         id: row.get(1)?,
-        time: Time::from_f64(row.get(2)?),
-        bantime: row.get(3)?,
-        count: row.get::<_, i64>(4)?.clamp(0, i64::from(u32::MAX)) as u32,
+        time: Time::from_f64(number(row, 2)?),
+        bantime: number(row, 3)?,
+        count: count(row, 4)?,
         data: bytes(row, 5)?,
     })
+}
+
+fn count(row: &Row<'_>, column: usize) -> Result<u32, rusqlite::Error> {
+    Ok(number(row, column)?.clamp(0.0, f64::from(u32::MAX)) as u32)
+}
+
+/// A column that ought to be a number, whole or not.
+fn number(row: &Row<'_>, column: usize) -> Result<f64, rusqlite::Error> {
+    let value = match row.get_ref(column)? {
+        ValueRef::Integer(number) => Some(number as f64),
+        ValueRef::Real(number) => Some(number),
+        ValueRef::Text(bytes) => std::str::from_utf8(bytes).ok().and_then(|text| text.trim().parse().ok()),
+        _ => None,
+    };
+    value
+        .filter(|number| number.is_finite())
+        .ok_or_else(|| rusqlite::Error::InvalidColumnType(column, column.to_string(), Type::Null))
 }
 
 /// A column that may be a BLOB, a text or nothing.

@@ -13,6 +13,7 @@ const SCHEMA: Schema = Schema {
             bantime INTEGER NOT NULL, bancount INTEGER NOT NULL default 1, data JSON);
         CREATE TABLE bips(ip TEXT NOT NULL, jail TEXT NOT NULL REFERENCES jails(name), timeofban INTEGER NOT NULL,
             bantime INTEGER NOT NULL, bancount INTEGER NOT NULL default 1, data JSON, PRIMARY KEY(ip, jail));",
+    upgrades: &[],
     read_version: "SELECT version FROM version",
 };
 
@@ -68,7 +69,7 @@ fn what_was_committed_is_there_after_a_crash_and_after_a_close() {
         assert_eq!(opened, Opened::Existing);
         let restore = Restore { jail: "j", now: at(150), bantime: 600.0, increment: None };
         let [Change::Ban(expected), _, Change::Position(last), Change::Failure(counter)] = &changes else { panic!() };
-        assert_eq!(state.restorable(&restore).unwrap(), std::slice::from_ref(expected));
+        assert_eq!(state.restorable(&restore).unwrap().bans, std::slice::from_ref(expected));
         assert_eq!(state.positions("j").unwrap(), std::slice::from_ref(last));
         assert_eq!(state.failures("j").unwrap(), std::slice::from_ref(counter));
         assert_eq!(state.enabled_jails().unwrap(), ["j"]);
@@ -113,7 +114,7 @@ fn restored_bans_have_the_length_of_the_present_settings() {
     state.commit(&rows.map(|(id, time, length)| ban(id, time, length))).unwrap();
     let restored = |bantime, increment| -> Vec<(String, f64)> {
         let restore = Restore { jail: "j", now: at(1000), bantime, increment };
-        state.restorable(&restore).unwrap().into_iter().map(|ban| (ban.id.to_string(), ban.bantime)).collect()
+        state.restorable(&restore).unwrap().bans.into_iter().map(|ban| (ban.id.to_string(), ban.bantime)).collect()
     };
     let expect =
         |rows: &[(&str, f64)]| -> Vec<(String, f64)> { rows.iter().map(|(id, t)| ((*id).into(), *t)).collect() };
@@ -192,17 +193,18 @@ fn a_damaged_file_is_moved_aside_and_its_readable_rows_are_kept() {
 }
 
 #[test]
-fn a_file_of_another_version_is_left_alone() {
+fn a_file_of_a_newer_version_or_of_another_program_is_left_alone() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("state");
-    for version in [3, 5] {
+    for tables in ["CREATE TABLE version(version); INSERT INTO version VALUES(5)", "CREATE TABLE passwords(name)"] {
         let _ = std::fs::remove_file(&path);
         let other = Connection::open(&path).unwrap();
-        other.execute_batch(&format!("CREATE TABLE version(version); INSERT INTO version VALUES({version})")).unwrap();
+        other.execute_batch(tables).unwrap();
         drop(other);
         let before = std::fs::read(&path).unwrap();
         let error = State::open(Some(&path), SCHEMA, at(0)).unwrap_err();
-        assert!(matches!(error, Error::Version { found, .. } if found == version), "{error}");
+        assert!(matches!(error, Error::Version { found: 5, .. } | Error::Foreign { .. }), "{error}");
+        assert!(!error.may_pass());
         assert_eq!(std::fs::read(&path).unwrap(), before);
     }
 }

@@ -3,6 +3,7 @@
 
 mod bans;
 mod crash;
+mod database;
 mod journal;
 mod log_lines;
 mod questions;

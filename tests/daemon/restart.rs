@@ -180,7 +180,7 @@ fn a_database_that_cannot_be_made_costs_the_memory_only() {
     home.put("file", "");
     home.database("DIR/file/db");
     let daemon = home.start();
-    daemon.wait_for("bans are in force but will not survive a restart");
+    daemon.wait_for("bans go on, and are stored as soon as that works");
     daemon.fail("192.0.2.7", 5);
     daemon.wait_for("[door] Ban 192.0.2.7");
 }

@@ -60,6 +60,8 @@ impl Home {
     pub fn real(mut self) -> Home {
         super::net::need("fail2ban-server", "fail2ban");
         self.program = Program::Fail2Ban;
+        // it does not know ours
+        self.arguments.clear();
         self
     }
 

@@ -1,14 +1,11 @@
 //! Settings of the whole server: its log, its database.
 
-use std::path::PathBuf;
-
 use crate::control::{FailureKind, Reply, Value};
-use crate::fail2ban::{database, time};
+use crate::fail2ban::time;
 use crate::server::engine::Engine;
 use crate::server::logging::{Level, Target, shown};
 use crate::server::setup::{number, text};
-use crate::server::{NAME, causes, clock, effects};
-use crate::state::{self, State};
+use crate::server::{NAME, causes};
 
 use super::{failure, missing};
 
@@ -102,48 +99,6 @@ impl Engine {
         let text = format!("Changed logging target to {}{place} for {name}", shown(target));
         self.effects.line(Level::INFO, "server", text);
         Ok(target.into())
-    }
-
-    fn set_database(&mut self, path: &str) -> Reply {
-        let same = self.general.dbfile.as_ref().map(|path| path.to_string_lossy().into_owned());
-        if same.as_deref() == Some(path) {
-            return Ok(path.into());
-        }
-        if !self.jails.is_empty() {
-            return Err(failure(FailureKind::Runtime, "Cannot change database when there are jails present"));
-        }
-        if let Some(state) = self.state.take() {
-            // what was committed is safe in any case
-            let _ = state.close();
-        }
-        self.general.dbfile = None;
-        if path.eq_ignore_ascii_case("none") || self.options.dry_run {
-            return Ok(Value::None);
-        }
-        self.general.dbfile = Some(PathBuf::from(path));
-        let file = (path != ":memory:").then(|| PathBuf::from(path));
-        let schema = state::Schema {
-            version: database::VERSION,
-            create: database::CREATE,
-            read_version: database::READ_VERSION,
-        };
-        match State::open(file.as_deref(), schema, clock().now) {
-            Ok((mut state, opened)) => {
-                let text = format!("Connected to fail2ban persistent database '{}'", shown(path));
-                self.effects.line(Level::INFO, "database", text);
-                self.effects.lines.extend(effects::opened(&opened));
-                if let Err(error) = state.commit(&[state::Change::NoJails]) {
-                    self.effects.line(Level::ERROR, "database", causes(&error));
-                }
-                self.state = Some(state);
-                Ok(path.into())
-            }
-            Err(error) => {
-                let text = format!("{}; bans are in force but will not survive a restart", causes(&error));
-                self.effects.line(Level::ERROR, "database", text.clone());
-                Err(failure(FailureKind::Exception, text))
-            }
-        }
     }
 
     pub(in crate::server) fn flush_logs(&mut self) -> Reply {
