@@ -497,6 +497,12 @@ impl Engine {
         let changed = new.filter != jail.setup.filter;
         let fresh = if changed { Some(compiled(&new.filter)?) } else { None };
         let old = std::mem::replace(&mut jail.setup, new);
+        for log in old.logs.iter().filter(|log| !jail.setup.logs.iter().any(|new| new.path == log.path)) {
+            jail.positions.retain(|path, _| **path != *log.path);
+            jail.announced.remove(&log.path);
+            let text = format!("Removed logfile: '{}'", shown(&log.path.to_string_lossy()));
+            self.effects.line(Level::INFO, "filter", text);
+        }
         if !jail.started {
             return Ok(());
         }
@@ -548,12 +554,6 @@ impl Engine {
         for log in &old.logs {
             if again || !jail.setup.logs.iter().any(|new| new.path == log.path) {
                 self.logs.remove(jail.tag, &Pattern::Path(log.path.clone()));
-            }
-            if !jail.setup.logs.iter().any(|new| new.path == log.path) {
-                jail.positions.retain(|path, _| **path != *log.path);
-                jail.announced.remove(&log.path);
-                let text = format!("Removed logfile: '{}'", shown(&log.path.to_string_lossy()));
-                self.effects.line(Level::INFO, "filter", text);
             }
         }
         for log in jail.setup.logs.clone() {

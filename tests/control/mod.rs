@@ -1,5 +1,6 @@
 //! Our server as clients see it: Fail2Ban's real client, ours, and programs that send JSON.
 
+mod manual;
 mod replies;
 
 use std::fs;
@@ -35,31 +36,49 @@ fn the_real_client_gets_from_our_server_what_ours_gets() {
 /// what stands for them; see `contrib/doc/differences.md`.
 const TAGS: [&str; 3] = ["get door failregex", "set door addfailregex '^(open <HOST>$'", "set door delfailregex 99"];
 
-#[test]
-fn our_server_answers_as_the_real_one_does() {
-    let (ours, real) = (Place::start_ours(), Place::start());
-    let ids = ["192.0.2.1", "2001:db8::5", "203.0.113.64/28", "bob"];
-    // what stands for a tag, as the real server shows it
-    let of = |tag: &str| {
-        let ((code, text), _) = real.theirs(&["set", "gate", "addfailregex", tag]);
-        assert_eq!(code, 0, "{text}");
-        let shown = text.lines().last().unwrap().split_once("]: ").unwrap().1.to_owned();
-        assert_eq!(real.theirs(&["set", "gate", "delfailregex", "2"]).0.0, 0);
-        assert!(shown != tag && shown.contains("(?P<"), "{shown}");
-        shown
-    };
-    // without look-ups of names they are the same
-    let (host, address) = (of("<HOST>"), of("<ADDR>"));
-    let same = |line: &str| {
-        let words = shlex::split(line).unwrap();
-        let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        let ((code, text), _) = ours.theirs(&words);
-        let mut text = text.replace(ours.path("").to_str().unwrap(), real.path("").to_str().unwrap());
-        let ((expected, mut answer), _) = real.theirs(&words);
+/// A server of ours and a real one with the same jails, asked the same.
+struct Servers {
+    ours: Place,
+    real: Place,
+    /// What stands for `<HOST>` and `<ADDR>`, as the real server shows it; without look-ups of names.
+    tags: [String; 2],
+}
+
+impl Servers {
+    fn start() -> Servers {
+        let (ours, real) = (Place::start_ours(), Place::start());
+        let tags = ["<HOST>", "<ADDR>"].map(|tag| {
+            let ((code, text), _) = real.theirs(&["set", "gate", "addfailregex", tag]);
+            assert_eq!(code, 0, "{text}");
+            let shown = text.lines().last().unwrap().split_once("]: ").unwrap().1.to_owned();
+            assert_eq!(real.theirs(&["set", "gate", "delfailregex", "2"]).0.0, 0);
+            assert!(shown != tag && shown.contains("(?P<"), "{shown}");
+            shown
+        });
+        Servers { ours, real, tags }
+    }
+
+    /// Asks both with the real client; how the answers differ, if they do. `DIR` stands for their folders.
+    fn difference(&self, line: &str) -> Option<String> {
+        self.compare(line, Place::theirs)
+    }
+
+    /// The same, but ours is asked with another client.
+    fn compare(&self, line: &str, ask_ours: impl Fn(&Place, &[&str]) -> ((i32, String), String)) -> Option<String> {
+        let words = |place: &Place| {
+            let folder = place.path("").to_str().unwrap().trim_end_matches('/').to_owned();
+            shlex::split(&line.replace("DIR", &folder)).unwrap()
+        };
+        let of = |words: &[String], ask: &dyn Fn(&[&str]) -> ((i32, String), String)| {
+            ask(&words.iter().map(String::as_str).collect::<Vec<_>>()).0
+        };
+        let (code, text) = of(&words(&self.ours), &|words| ask_ours(&self.ours, words));
+        let (expected, mut answer) = of(&words(&self.real), &|words| self.real.theirs(words));
+        let mut text = text.replace(self.ours.path("").to_str().unwrap(), self.real.path("").to_str().unwrap());
         if TAGS.contains(&line) {
             assert_ne!(text, answer, "{line}");
             text = text.replace("<ADDR>", "<HOST>");
-            answer = answer.replace(&host, "<HOST>").replace(&address, "<HOST>");
+            answer = self.tags.iter().fold(answer, |answer, tag| answer.replace(tag, "<HOST>"));
         }
         // moments differ, their form does not
         let form = |text: &str| {
@@ -78,14 +97,17 @@ fn our_server_answers_as_the_real_one_does() {
         } else {
             (vec![text], vec![answer])
         };
-        if (code, &text) == (expected, &answer) {
-            None
-        } else {
-            Some(format!("{line}\n  ours: {code} {text:?}\n  real: {expected} {answer:?}"))
-        }
-    };
-    assert_eq!(same(&format!("set door banip {}", ids.join(" "))), None);
-    let found: Vec<String> = commands().filter_map(same).collect();
+        let same = (code, &text) == (expected, &answer);
+        (!same).then(|| format!("{line}\n  ours: {code} {text:?}\n  real: {expected} {answer:?}"))
+    }
+}
+
+#[test]
+fn our_server_answers_as_the_real_one_does() {
+    let servers = Servers::start();
+    let ids = ["192.0.2.1", "2001:db8::5", "203.0.113.64/28", "bob"];
+    assert_eq!(servers.difference(&format!("set door banip {}", ids.join(" "))), None);
+    let found: Vec<String> = commands().filter_map(|line| servers.difference(line)).collect();
     assert!(found.is_empty(), "{} answers differ:\n{}", found.len(), found.join("\n"));
 }
 
