@@ -2,6 +2,7 @@
 
 mod manual;
 mod replies;
+mod sessions;
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};

@@ -29,7 +29,7 @@ const OTHERWISE: [(&str, &str); 9] = [
 ];
 
 /// The jails of the recorded servers, as their client sent them.
-const STREAM: &str = r#"[
+pub(super) const STREAM: &str = r#"[
 ["set","syslogsocket","auto"],["set","loglevel","INFO"],["set","logtarget","/var/log/fail2ban.log"],["set","allowipv6","yes"],
 ["set","dbfile","/var/lib/fail2ban/fail2ban.sqlite3"],["set","dbmaxmatches",10],["set","dbpurgeage","1d"],
 ["add","sshd","polling"],["set","sshd","usedns","warn"],["set","sshd","addignoreregex","ignoreme"],
@@ -55,14 +55,14 @@ const STREAM: &str = r#"[
 /// The first command after failures were written to the logs.
 const AFTER_FAILURES: usize = 22;
 
-fn here(daemon: &Daemon, text: &str) -> String {
+pub(super) fn here(daemon: &Daemon, text: &str) -> String {
     let own = daemon.path("");
     ["/var/log/", "/var/lib/fail2ban/", "/etc/fail2ban/"]
         .iter()
         .fold(text.to_owned(), |text, place| text.replace(place, &own.to_string_lossy()))
 }
 
-fn words(text: &str) -> Vec<Value> {
+pub(super) fn words(text: &str) -> Vec<Value> {
     match protocol::from_json(serde_json::from_str(text).unwrap()) {
         Value::List(words) => words,
         other => panic!("{other:?} is no list"),
@@ -70,7 +70,7 @@ fn words(text: &str) -> Vec<Value> {
 }
 
 /// What came back for a message, as Python shows it; `None` if the server closed the connection instead.
-fn ask(daemon: &Daemon, message: &[u8]) -> Option<String> {
+pub(super) fn ask(daemon: &Daemon, message: &[u8]) -> Option<String> {
     let mut stream = UnixStream::connect(daemon.path("sock")).unwrap();
     stream.write_all(message).unwrap();
     stream.shutdown(std::net::Shutdown::Write).unwrap();
@@ -146,7 +146,7 @@ fn replay(compat: &str) {
     assert!(wrong.is_empty(), "{} replies differ:\n{}", wrong.len(), wrong.join("\n"));
 }
 
-fn unhex(text: &str) -> Vec<u8> {
+pub(super) fn unhex(text: &str) -> Vec<u8> {
     (0..text.len() / 2).map(|at| u8::from_str_radix(&text[2 * at..2 * at + 2], 16).unwrap()).collect()
 }
 
