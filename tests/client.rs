@@ -144,7 +144,10 @@ pub const COMMANDS: &str = r"
     status nojail
     status a b c
     status --all
+    status --all short
     stats
+    statistic
+    statistics
     set door banip 192.0.2.1
     set nojail banip 192.0.2.1
     status door

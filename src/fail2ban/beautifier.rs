@@ -98,6 +98,8 @@ fn shaped(words: &[&str], answer: &Value, unicode: bool) -> Option<String> {
         ["flushlogs", ..] => format!("logs: {}", text()?),
         ["echo", ..] => texts(answer)?.join(" "),
         ["stats" | "statistics", ..] | ["status", "--all", "stats"] => statistics(answer, unicode)?,
+        ["statistic"] => plain(&with_pairs(answer)?),
+        ["status", _, "stats"] if matches!(answer.as_list(), Some([Value::Text(_), ..])) => plain(&with_pairs(answer)?),
         ["status", "--all", ..] => status_of_all(answer)?,
         ["status"] => tree("Status", &branches(answer)?),
         ["status", jail, ..] => tree(&format!("Status for the jail: {jail}"), &branches(answer)?),
@@ -176,6 +178,16 @@ fn of_jail(get: bool, jail: &str, option: &str, rest: &[&str], answer: &Value) -
     })
 }
 
+/// Statistics with their pairs of numbers as Fail2Ban has them; as JSON they come as lists.
+fn with_pairs(value: &Value) -> Option<Value> {
+    if let Value::Map(jails) = value {
+        let jails = jails.iter().map(|(name, jail)| Some((name.clone(), with_pairs(jail)?)));
+        return jails.collect::<Option<_>>().map(Value::Map);
+    }
+    let pair = |item: &Value| item.as_list().map_or_else(|| item.clone(), |pair| Value::Tuple(pair.to_vec()));
+    Some(Value::List(value.as_list()?.iter().map(pair).collect()))
+}
+
 /// The elements, each as text.
 fn texts(value: &Value) -> Option<Vec<String>> {
     Some(value.as_list()?.iter().map(plain).collect())
@@ -210,7 +222,7 @@ fn branches(value: &Value) -> Option<Vec<Branch>> {
             let [name, value] = pair.as_list()? else { return None };
             let name = plain(name);
             Some(match value {
-                Value::List(items) if items.iter().any(|item| matches!(item, Value::Tuple(_))) => {
+                Value::List(items) if items.iter().any(|item| item.as_list().is_some()) => {
                     Branch::Twig(name, branches(value)?)
                 }
                 Value::List(items) => {

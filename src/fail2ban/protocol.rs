@@ -21,6 +21,27 @@ pub const MAX_REQUEST: usize = 16 * 1024 * 1024;
 /// The longest reply that our client reads, in bytes.
 pub const MAX_REPLY: usize = 256 * 1024 * 1024;
 
+/// What `ping` is asked with by clients that would rather write JSON, and answered with by servers that read it.
+/// Fail2Ban's server takes it for a time, as which it says nothing to it.
+pub const JSON: &str = "json";
+/// The kind of the failure that a server which stops tells in JSON.
+const SHUTDOWN: &str = "Shutdown";
+/// All kinds of failure.
+const KINDS: [FailureKind; 12] = [
+    FailureKind::Exception,
+    FailureKind::Value,
+    FailureKind::Index,
+    FailureKind::Key,
+    FailureKind::Attribute,
+    FailureKind::Type,
+    FailureKind::Runtime,
+    FailureKind::Lookup,
+    FailureKind::FileNotFound,
+    FailureKind::UnknownJail,
+    FailureKind::DuplicateJail,
+    FailureKind::Regex,
+];
+
 /// How a request came, and its reply has to go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Encoding {
@@ -124,7 +145,7 @@ impl Requests {
         if matches!(self.0.rest().get(blank), Some(b'[' | b'{')) {
             self.0.start += blank;
             self.0.searched = self.0.searched.max(self.0.start);
-            return self.0.until(b"\n").map(|line| json_request(&line));
+            return self.0.until(b"\n").map(|line| requested(&line));
         }
         let message = self.0.until(END)?;
         if message == CLOSE {
@@ -145,7 +166,7 @@ impl Requests {
     }
 }
 
-fn json_request(line: &[u8]) -> Request {
+fn requested(line: &[u8]) -> Request {
     let refused = |text: String, why: Option<String>| {
         let reply = reply(Encoding::Json, &Err(Failure::new(FailureKind::Exception, text)));
         Request::Refused { reply, why }
@@ -192,18 +213,30 @@ pub fn reply(encoding: Encoding, reply: &Reply) -> Vec<u8> {
 #[must_use]
 pub fn shutdown(encoding: Encoding) -> Vec<u8> {
     match encoding {
-        Encoding::Pickle => framed(pickle::encode(&Value::List(vec!["SHUTDOWN".into()]))),
-        Encoding::Json => b"{\"error\":{\"kind\":\"Shutdown\",\"arguments\":[]}}\n".to_vec(),
+        Encoding::Pickle => framed(pickle::encode(&stopping())),
+        Encoding::Json => format!("{{\"error\":{{\"kind\":\"{SHUTDOWN}\",\"arguments\":[]}}}}\n").into_bytes(),
     }
 }
 
-/// A request as our client sends it.
+fn stopping() -> Value {
+    Value::List(vec!["SHUTDOWN".into()])
+}
+
+/// A request as Fail2Ban's client sends it, and ours to Fail2Ban's server.
 #[must_use]
 pub fn request(words: &[Value]) -> Vec<u8> {
     framed(pickle::encode(&Value::List(words.to_vec())))
 }
 
-/// What our client sends when it is done.
+/// A request as a line of JSON.
+#[must_use]
+pub fn json_request(words: &[Value]) -> Vec<u8> {
+    let mut line = serde_json::Value::from_iter(words.iter().map(to_json)).to_string().into_bytes();
+    line.push(b'\n');
+    line
+}
+
+/// What a client sends in Fail2Ban's way when it is done.
 #[must_use]
 pub fn close() -> Vec<u8> {
     framed(CLOSE.to_vec())
@@ -214,15 +247,33 @@ fn framed(mut message: Vec<u8>) -> Vec<u8> {
     message
 }
 
+/// A reply that cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum Unreadable {
+    /// What came in Fail2Ban's way is no pickle of a reply.
+    #[error(transparent)]
+    Pickle(#[from] pickle::Error),
+    /// What came as a line is no reply in JSON.
+    #[error("no reply in JSON")]
+    Json,
+}
+
 /// The client's side of a connection.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Replies {
+    encoding: Encoding,
     buffer: Buffer,
     /// The beginning of a reply with a terminator inside of its data, as Fail2Ban may send it.
     broken: Vec<u8>,
 }
 
 impl Replies {
+    /// For replies to requests that were sent like that.
+    #[must_use]
+    pub fn to(encoding: Encoding) -> Replies {
+        Replies { encoding, buffer: Buffer::default(), broken: Vec::new() }
+    }
+
     /// Bytes from the server.
     ///
     /// # Errors
@@ -235,7 +286,14 @@ impl Replies {
     }
 
     /// The next whole reply.
-    pub fn next_reply(&mut self) -> Option<Result<Reply, pickle::Error>> {
+    pub fn next_reply(&mut self) -> Option<Result<Reply, Unreadable>> {
+        match self.encoding {
+            Encoding::Json => self.buffer.until(b"\n").map(|line| replied(&line).ok_or(Unreadable::Json)),
+            Encoding::Pickle => self.next_pickle().map(|answer| Ok(reply_of(answer?))),
+        }
+    }
+
+    fn next_pickle(&mut self) -> Option<Result<pickle::Answer, pickle::Error>> {
         loop {
             let part = self.buffer.until(END)?;
             self.broken.extend_from_slice(&part);
@@ -247,13 +305,32 @@ impl Replies {
                 answer => answer,
             };
             self.broken.clear();
-            return Some(answer.map(|answer| match answer {
-                pickle::Answer::Reply(reply) => reply,
-                pickle::Answer::Other(Value::Text(text)) => Err(Failure::new(FailureKind::Exception, text)),
-                pickle::Answer::Other(other) => Err(Failure { kind: FailureKind::Exception, arguments: vec![other] }),
-            }));
+            return Some(answer);
         }
     }
+}
+
+fn reply_of(answer: pickle::Answer) -> Reply {
+    match answer {
+        pickle::Answer::Reply(reply) => reply,
+        pickle::Answer::Other(Value::Text(text)) => Err(Failure::new(FailureKind::Exception, text)),
+        pickle::Answer::Other(other) => Err(Failure { kind: FailureKind::Exception, arguments: vec![other] }),
+    }
+}
+
+/// A reply that came as a line of JSON.
+fn replied(line: &[u8]) -> Option<Reply> {
+    let mut json: Map<_, _> = serde_json::from_slice(line).ok()?;
+    if let Some(value) = json.remove("ok") {
+        return Some(Ok(from_json(value)));
+    }
+    let error = json.get_mut("error")?;
+    let Value::List(arguments) = from_json(error["arguments"].take()) else { return None };
+    Some(Err(match error["kind"].as_str()? {
+        // as whoever asks in Fail2Ban's way is told
+        SHUTDOWN => Failure { kind: FailureKind::Exception, arguments: vec![stopping()] },
+        name => Failure { kind: KINDS.into_iter().find(|found| kind(*found) == name)?, arguments },
+    }))
 }
 
 /// The name of a kind of failure, as JSON replies have it.
@@ -305,7 +382,7 @@ pub fn to_json(value: &Value) -> serde_json::Value {
     }
 }
 
-/// A value of a request that is JSON.
+/// A value that came as JSON.
 #[must_use]
 pub fn from_json(json: serde_json::Value) -> Value {
     match json {

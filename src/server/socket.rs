@@ -279,7 +279,11 @@ impl Shared {
 
     async fn answer(&self, words: Vec<Value>, encoding: Encoding) -> Vec<u8> {
         match words.first().and_then(Value::as_text) {
-            Some("ping") => return protocol::reply(encoding, &Ok("pong".into())),
+            Some("ping") => {
+                let json = words.get(1).and_then(Value::as_text) == Some(protocol::JSON);
+                let answer = if json { protocol::JSON } else { "pong" };
+                return protocol::reply(encoding, &Ok(answer.into()));
+            }
             Some("version") => return protocol::reply(encoding, &Ok(self.version.as_str().into())),
             _ => {}
         }

@@ -19,18 +19,90 @@ fn commands() -> impl Iterator<Item = &'static str> {
     COMMANDS.lines().map(str::trim).filter(|line| !line.is_empty())
 }
 
+/// What only servers of 1.1 answer is nothing that the real client, of 1.0, could show.
+const LATER: [&str; 5] = ["status door stats", "status --all", "status --all short", "stats", "statistics"];
+
+fn both_clients_get_the_same<'c>(place: &Place, commands: impl Iterator<Item = &'c str>) {
+    let ids = ["192.0.2.1", "2001:db8::5", "203.0.113.64/28", "bob"];
+    assert_eq!(place.theirs(&[&["set", "door", "banip"], &ids[..]].concat()).0, (0, "4\n".to_owned()));
+    for line in commands {
+        place.both(line);
+    }
+}
+
 #[test]
 fn the_real_client_gets_from_our_server_what_ours_gets() {
     let place = Place::start_ours();
-    let ids = ["192.0.2.1", "2001:db8::5", "203.0.113.64/28", "bob"];
-    assert_eq!(place.theirs(&[&["set", "door", "banip"], &ids[..]].concat()).0, (0, "4\n".to_owned()));
-    for line in commands() {
-        place.both(line);
-    }
+    both_clients_get_the_same(&place, commands());
     assert_eq!(place.theirs(&["stop"]).0, (0, "Shutdown successful\n".to_owned()));
     wait_for("the server ends", Duration::from_secs(20), || !place.path("pid").exists());
     assert!(!place.path("sock").exists());
     place.both("ping");
+}
+
+#[test]
+fn the_real_client_gets_from_our_server_as_1_1_what_ours_gets() {
+    let place = Place::stopped();
+    let (done, log) = place.our_server(&["--compat", "1.1", "-b", "start"]);
+    assert_eq!(done, (0, "Server ready\n".to_owned()), "{log}");
+    assert_eq!(place.ours(&["status", "door", "stats"]).0.1, "['polling', (0, 0), (0, 0)]\n");
+    assert!(
+        place.ours(&["status", "--all", "short"]).0.1.contains("\n   |  `- Actions\n   |     |- Currently banned:\t")
+    );
+    assert!(place.ours(&["stats"]).0.1.contains("\n door     ║ polling  ║   0 │   0 ║"));
+    both_clients_get_the_same(&place, commands().filter(|line| !LATER.contains(line)));
+}
+
+/// A server that takes one client after the other, answers its requests as told, and keeps what came.
+fn listening(place: &Place, answers: &[&[u8]]) -> std::thread::JoinHandle<Vec<u8>> {
+    let listener = std::os::unix::net::UnixListener::bind(place.path("sock")).unwrap();
+    let answers: Vec<Vec<u8>> = answers.iter().map(|answer| answer.to_vec()).collect();
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut got = Vec::new();
+        for answer in answers {
+            let mut buffer = [0; 4096];
+            let length = stream.read(&mut buffer).unwrap();
+            got.extend_from_slice(&buffer[..length]);
+            stream.write_all(&answer).unwrap();
+        }
+        stream.read_to_end(&mut got).unwrap();
+        got
+    })
+}
+
+#[test]
+fn our_client_writes_lines_of_json_to_whoever_reads_them_and_pickles_to_others() {
+    use sekimori::fail2ban::protocol::{Encoding, close, reply, request};
+    let greeting = request(&["ping".into(), "json".into()]);
+    let pickled = |text: &str| reply(Encoding::Pickle, &Ok(text.into()));
+    let place = Place::stopped();
+    let server = listening(&place, &[&pickled("json"), b"{\"ok\":[\"a\\n\",1.5]}\n"]);
+    assert_eq!(place.ours(&["get", "door", "x"]).0, (0, "['a\\n', 1.5]\n".to_owned()));
+    assert_eq!(server.join().unwrap(), [&greeting[..], b"[\"get\",\"door\",\"x\"]\n"].concat());
+    fs::remove_file(place.path("sock")).unwrap();
+    let server = listening(&place, &[&pickled("pong"), &pickled("b")]);
+    assert_eq!(place.ours(&["get", "door", "x"]).0, (0, "b\n".to_owned()));
+    let asked = request(&["get".into(), "door".into(), "x".into()]);
+    assert_eq!(server.join().unwrap(), [greeting, asked, close()].concat());
+    fs::remove_file(place.path("sock")).unwrap();
+    // it says that it is ours, and is not
+    let server = listening(&place, &[&pickled("json"), b"pong\n"]);
+    let (done, log) = place.ours(&["status"]);
+    assert!(done == (255, String::new()) && log.contains("cannot read the answer: no reply in JSON"), "{done:?} {log}");
+    server.join().unwrap();
+}
+
+#[test]
+fn a_real_server_has_nothing_to_complain_of_our_client() {
+    let place = Place::start();
+    for words in [&["ping"][..], &["status", "door"], &["banned"]] {
+        assert_eq!(place.ours(words).0.0, 0);
+    }
+    assert_eq!(place.ours(&["stop"]).0.0, 0);
+    wait_for("the server ends", Duration::from_secs(20), || !place.path("pid").exists());
+    let log = fs::read_to_string(place.path("log")).unwrap();
+    assert!(!log.contains("ERROR"), "{log}");
 }
 
 /// Commands whose answers have regular expressions: ours show the tags that were written, the real server's
@@ -70,11 +142,9 @@ impl Servers {
             let folder = place.path("").to_str().unwrap().trim_end_matches('/').to_owned();
             shlex::split(&line.replace("DIR", &folder)).unwrap()
         };
-        let of = |words: &[String], ask: &dyn Fn(&[&str]) -> ((i32, String), String)| {
-            ask(&words.iter().map(String::as_str).collect::<Vec<_>>()).0
-        };
-        let (code, text) = of(&words(&self.ours), &|words| ask_ours(&self.ours, words));
-        let (expected, mut answer) = of(&words(&self.real), &|words| self.real.theirs(words));
+        let (ours, theirs) = (words(&self.ours), words(&self.real));
+        let ((code, text), _) = ask_ours(&self.ours, &ours.iter().map(String::as_str).collect::<Vec<_>>());
+        let ((expected, mut answer), _) = self.real.theirs(&theirs.iter().map(String::as_str).collect::<Vec<_>>());
         let mut text = text.replace(self.ours.path("").to_str().unwrap(), self.real.path("").to_str().unwrap());
         if TAGS.contains(&line) {
             assert_ne!(text, answer, "{line}");

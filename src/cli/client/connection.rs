@@ -1,4 +1,7 @@
 //! A connection to a server, ours or Fail2Ban's: commands out, answers in, one after the other.
+//!
+//! Ours is talked to in lines of JSON, Fail2Ban's in pickles. Which one listens is asked by a `ping` that both
+//! understand: a message that Fail2Ban's cannot read would be an error in its log.
 
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -6,8 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::control::{Reply, Value};
-use crate::fail2ban::pickle;
-use crate::fail2ban::protocol::{self, Replies, TooLong};
+use crate::fail2ban::protocol::{self, Encoding, Replies, TooLong, Unreadable};
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -33,7 +35,7 @@ pub enum Error {
     },
     /// What came is no answer.
     #[error("cannot read the answer: {0}")]
-    Answer(#[from] pickle::Error),
+    Answer(#[from] Unreadable),
     /// What came is too much of an answer.
     #[error("cannot read the answer: {0}")]
     TooLong(#[from] TooLong),
@@ -52,19 +54,20 @@ pub fn io_text(error: &io::Error) -> String {
     }
 }
 
-/// An open connection; closing it says so to the server.
+/// An open connection.
 #[derive(Debug)]
 pub struct Connection {
     path: PathBuf,
     stream: UnixStream,
+    encoding: Encoding,
     replies: Replies,
 }
 
 impl Connection {
-    /// Connects. With a `timeout`, each answer has to come within it.
+    /// Connects, and finds out who listens. With a `timeout`, each answer has to come within it.
     ///
     /// # Errors
-    /// If nobody listens at `path` or we may not connect.
+    /// If nobody listens at `path`, we may not connect, or the connection breaks.
     pub fn open(path: &Path, timeout: Option<Duration>) -> Result<Connection, Error> {
         let open = || {
             let stream = UnixStream::connect(path)?;
@@ -75,7 +78,13 @@ impl Connection {
             Ok(stream)
         };
         let stream = open().map_err(|source| explain(path, source))?;
-        Ok(Connection { path: path.to_owned(), stream, replies: Replies::default() })
+        let encoding = Encoding::Pickle;
+        let mut server = Connection { path: path.to_owned(), stream, encoding, replies: Replies::to(encoding) };
+        if server.ask(&["ping".into(), protocol::JSON.into()])? == Ok(protocol::JSON.into()) {
+            server.encoding = Encoding::Json;
+            server.replies = Replies::to(Encoding::Json);
+        }
+        Ok(server)
     }
 
     /// Sends a command and waits for its answer.
@@ -83,7 +92,11 @@ impl Connection {
     /// # Errors
     /// If the connection breaks, or the answer cannot be read.
     pub fn ask(&mut self, words: &[Value]) -> Result<Reply, Error> {
-        self.stream.write_all(&protocol::request(words)).map_err(|source| explain(&self.path, source))?;
+        let request = match self.encoding {
+            Encoding::Pickle => protocol::request(words),
+            Encoding::Json => protocol::json_request(words),
+        };
+        self.stream.write_all(&request).map_err(|source| explain(&self.path, source))?;
         let mut buffer = [0; 32 * 1024];
         loop {
             if let Some(reply) = self.replies.next_reply() {
@@ -105,7 +118,9 @@ impl Connection {
 impl Drop for Connection {
     fn drop(&mut self) {
         // the server would notice anyway
-        let _ = self.stream.write_all(&protocol::close());
+        if self.encoding == Encoding::Pickle {
+            let _ = self.stream.write_all(&protocol::close());
+        }
     }
 }
 

@@ -1,8 +1,8 @@
 #![expect(clippy::unwrap_used, reason = "a test may")]
 
 use super::*;
-use crate::fail2ban::protocol::Replies;
 use crate::fail2ban::protocol::captures;
+use crate::fail2ban::protocol::{Encoding, Replies};
 
 fn words(words: &[&str]) -> Vec<Value> {
     words.iter().map(|word| Value::from(*word)).collect()
@@ -17,7 +17,7 @@ fn what_real_servers_answered_is_printed_as_the_real_client_printed_it() {
         if capture.session {
             continue;
         }
-        let mut replies = Replies::default();
+        let mut replies = Replies::to(Encoding::Pickle);
         replies.feed(&capture.reply).unwrap();
         let shown = match replies.next_reply().unwrap().unwrap() {
             Ok(value) => answer(command, &value, true),

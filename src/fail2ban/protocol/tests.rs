@@ -101,7 +101,7 @@ fn replies_are_read_even_with_the_terminator_inside() {
     bytes.extend(reply(Encoding::Pickle, &Err(Failure::new(FailureKind::UnknownJail, "x"))));
     bytes.extend(shutdown(Encoding::Pickle));
     for size in [1, 7, bytes.len()] {
-        let mut replies = Replies::default();
+        let mut replies = Replies::to(Encoding::Pickle);
         let mut got = Vec::new();
         for piece in bytes.chunks(size) {
             replies.feed(piece).unwrap();
@@ -132,7 +132,7 @@ fn sessions_of_the_real_client_are_understood() {
         requests.feed(&capture.request).unwrap();
         let got = all(&mut requests);
         assert!(got.contains(&Request::Close) && got.iter().all(|request| !matches!(request, Request::Refused { .. })));
-        let mut replies = Replies::default();
+        let mut replies = Replies::to(Encoding::Pickle);
         replies.feed(&capture.reply).unwrap();
         let answers: Vec<_> = std::iter::from_fn(|| replies.next_reply()).map(Result::unwrap).collect();
         let commands = got.iter().filter(|request| matches!(request, Request::Command { .. })).count();
@@ -140,4 +140,31 @@ fn sessions_of_the_real_client_are_understood() {
         sessions += 1;
     }
     assert!(sessions > 4);
+}
+
+#[test]
+fn what_goes_as_a_line_of_json_comes_out_as_it_was() {
+    let words = ["set".into(), Value::Int(-1), Value::Float(0.1 + 0.2), "a\n<F2B_END_COMMAND>\u{1b}\u{fffd}".into()];
+    let mut requests = Requests::default();
+    requests.feed(&json_request(&words)).unwrap();
+    let command = Request::Command { words: words.to_vec(), encoding: Encoding::Json };
+    assert_eq!(all(&mut requests), [command]);
+    let failures = KINDS.map(|kind| Failure { kind, arguments: vec!["x\ny".into(), Value::None] });
+    let answers = [Ok(Value::None), Ok(Value::List(words.to_vec()))].into_iter().chain(failures.map(Err));
+    let mut replies = Replies::to(Encoding::Json);
+    for answer in answers {
+        let line = reply(Encoding::Json, &answer);
+        let (one, other) = line.split_at(line.len() / 2);
+        replies.feed(one).unwrap();
+        assert!(replies.next_reply().is_none());
+        replies.feed(other).unwrap();
+        assert_eq!(replies.next_reply().unwrap().unwrap(), answer);
+    }
+    replies.feed(&shutdown(Encoding::Json)).unwrap();
+    let stopped = replies.next_reply().unwrap().unwrap().unwrap_err();
+    assert_eq!(stopped.arguments, [stopping()]);
+    for wrong in ["", "{}", "[]", "{\"error\":{}}", "{\"error\":{\"kind\":\"New\",\"arguments\":[]}}"] {
+        replies.feed(format!("{wrong}\n").as_bytes()).unwrap();
+        assert!(matches!(replies.next_reply(), Some(Err(Unreadable::Json))), "{wrong}");
+    }
 }

@@ -54,7 +54,7 @@ impl Served {
     fn client(&self) -> Client {
         let stream = UnixStream::connect(self.path()).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        Client { stream, replies: Replies::default() }
+        Client { stream, replies: Replies::to(Encoding::Pickle) }
     }
 }
 
