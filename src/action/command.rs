@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt};
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 use tokio::time::Instant;
 
 use super::template::Script;
@@ -55,7 +55,7 @@ pub async fn run(script: &Script, limit: Duration) -> std::io::Result<Outcome> {
         .process_group(0)
         .kill_on_drop(true)
         .spawn()?;
-    let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(rustix::process::Pid::from_raw);
+    let group = group(&child);
     let (stdout, stderr) = (Kept::default(), Kept::default());
     let mut unfinished = Unfinished(group);
     let mut reading = Reading(tokio::spawn({
@@ -67,18 +67,7 @@ pub async fn run(script: &Script, limit: Duration) -> std::io::Result<Outcome> {
         Ok(status) => status.ok(),
         Err(_) => {
             timed_out = true;
-            signal(group, rustix::process::Signal::TERM);
-            let end = Instant::now() + GRACE;
-            let ended = tokio::time::timeout_at(end, child.wait()).await;
-            // the shell may be gone while others of the group still tidy up
-            while Instant::now() < end && exists(group) {
-                tokio::time::sleep(LOOK).await;
-            }
-            signal(group, rustix::process::Signal::KILL);
-            match ended {
-                Ok(status) => status.ok(),
-                Err(_) => child.wait().await.ok(),
-            }
+            put_down(&mut child).await
         }
     };
     unfinished.0 = None;
@@ -87,15 +76,38 @@ pub async fn run(script: &Script, limit: Duration) -> std::io::Result<Outcome> {
     Ok(Outcome { status, timed_out, stdout: taken(&stdout), stderr: taken(&stderr) })
 }
 
-/// What was kept of a stream so far.
-type Kept = Arc<Mutex<Vec<u8>>>;
+/// The process group of a child that was started with one of its own.
+pub(super) fn group(child: &Child) -> Option<rustix::process::Pid> {
+    child.id().and_then(|id| i32::try_from(id).ok()).and_then(rustix::process::Pid::from_raw)
+}
 
-fn taken(kept: &Kept) -> Vec<u8> {
+/// Ends a child with its whole group: TERM, and KILL a moment later.
+pub(super) async fn put_down(child: &mut Child) -> Option<ExitStatus> {
+    let group = group(child);
+    signal(group, rustix::process::Signal::TERM);
+    let end = Instant::now() + GRACE;
+    let ended = tokio::time::timeout_at(end, child.wait()).await;
+    // the shell may be gone while others of the group still tidy up
+    while Instant::now() < end && exists(group) {
+        tokio::time::sleep(LOOK).await;
+    }
+    signal(group, rustix::process::Signal::KILL);
+    match ended {
+        Ok(status) => status.ok(),
+        Err(_) => child.wait().await.ok(),
+    }
+}
+
+/// What was kept of a stream so far.
+pub(super) type Kept = Arc<Mutex<Vec<u8>>>;
+
+/// Takes what was kept; there is room again.
+pub(super) fn taken(kept: &Kept) -> Vec<u8> {
     std::mem::take(&mut *kept.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
 /// The task that reads what a command writes; ends with this, and closes the pipes.
-struct Reading(tokio::task::JoinHandle<()>);
+pub(super) struct Reading(pub(super) tokio::task::JoinHandle<()>);
 
 impl Drop for Reading {
     fn drop(&mut self) {
@@ -104,7 +116,7 @@ impl Drop for Reading {
 }
 
 /// The process group of a script that nobody waits for any more is killed, not only its shell.
-struct Unfinished(Option<rustix::process::Pid>);
+pub(super) struct Unfinished(pub(super) Option<rustix::process::Pid>);
 
 impl Drop for Unfinished {
     fn drop(&mut self) {
@@ -125,7 +137,7 @@ fn exists(group: Option<rustix::process::Pid>) -> bool {
 }
 
 /// Reads to the end, keeping the beginning.
-async fn drain(pipe: Option<impl AsyncRead + Unpin>, kept: Kept) {
+pub(super) async fn drain(pipe: Option<impl AsyncRead + Unpin>, kept: Kept) {
     let Some(mut pipe) = pipe else { return };
     let mut buffer = [0; 8192];
     while let Ok(read @ 1..) = pipe.read(&mut buffer).await {

@@ -1,10 +1,11 @@
-//! Other people's commands: rendered, run in order, with a deadline.
+//! Other people's actions: commands, classes in Python, mails; in order, with a deadline.
 //!
 //! What an administrator wrote for Fail2Ban runs here unchanged. Jails run side by side,
-//! within a jail the order holds, and nothing else in the daemon ever waits for a command.
+//! within a jail the order holds, and nothing else in the daemon ever waits for an action.
 
 pub mod command;
 pub mod hosts;
+pub mod python;
 pub mod queue;
 pub mod template;
 mod worker;
@@ -12,9 +13,30 @@ mod worker;
 use std::sync::Arc;
 
 use crate::address::Id;
+use crate::control::Value;
 use crate::time::Time;
 
-/// An action as the command stream describes it: its properties by name.
+/// How an action does its work.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Work {
+    /// By commands.
+    Commands(Properties),
+    /// By a class in Python.
+    Python(Arc<python::Program>),
+}
+
+impl Work {
+    /// Its properties, if they are commands.
+    #[must_use]
+    pub fn properties(&self) -> Option<&Properties> {
+        match self {
+            Work::Commands(properties) => Some(properties),
+            Work::Python(_) => None,
+        }
+    }
+}
+
+/// An action that consists of commands: its properties by name.
 ///
 /// `actionban`, `actionstart` … hold the commands, `timeout` their limit, everything else is
 /// there to be inserted into them. A name such as `blocktype?family=inet6` is the value for
@@ -123,6 +145,8 @@ pub struct Literal {
     pub ticket: String,
     /// The tag `<F-MATCHES>`.
     pub matches: String,
+    /// The captures by lower-case name, with their types.
+    pub captures: Value,
 }
 
 /// The bans of someone that the database knows, the present one among them.
@@ -158,6 +182,8 @@ pub struct Facts {
     pub banned: u64,
     /// How many bans there were.
     pub banned_total: u64,
+    /// Whether IPv6 is none of this machine's business.
+    pub without_ipv6: bool,
 }
 
 /// Values of tags that cost something to find out, and whether the commands of a jail mention them.

@@ -9,8 +9,10 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::worker::{Action, Worker};
-use super::{Facts, Properties, Ticket};
+use super::python::{self, Question};
+use super::worker::{self, Worker};
+use super::{Facts, Ticket, Work};
+use crate::control::Reply;
 
 /// The limit of a command that does not name one, in seconds.
 const DEFAULT_TIMEOUT: f64 = 60.0;
@@ -27,8 +29,8 @@ pub enum Event {
     Add {
         /// Its name.
         name: String,
-        /// Its commands and parameters.
-        properties: Properties,
+        /// What it does.
+        work: Work,
         /// Limit of each command in seconds, if the action names one.
         timeout: Option<f64>,
         /// Whether to start it now: the jail runs already.
@@ -36,12 +38,12 @@ pub enum Event {
         /// What is banned already; for an action that is started now.
         bans: Vec<Arc<Ticket>>,
     },
-    /// New properties for an action.
+    /// New properties for an action of the same kind.
     Change {
         /// Its name.
         name: String,
         /// All its properties.
-        properties: Properties,
+        work: Work,
         /// Limit of each command in seconds, if the action names one.
         timeout: Option<f64>,
     },
@@ -66,6 +68,15 @@ pub enum Event {
     Flush(Vec<Arc<Ticket>>),
     /// The configuration was read again.
     Reload,
+    /// A client asks something that only the action itself knows.
+    Ask {
+        /// Its name.
+        name: String,
+        /// What.
+        question: Question,
+        /// For the answer.
+        reply: oneshot::Sender<Reply>,
+    },
     /// The jail stops, after all its bans were flushed; answers when the last command has ended.
     Stop(oneshot::Sender<()>),
 }
@@ -79,17 +90,17 @@ pub enum Severity {
     Info,
     /// Done on purpose, and of interest.
     Notice,
+    /// Of interest to the administrator.
+    Warning,
     /// Something did not work.
     Error,
     /// Bans by this action have no effect.
     Critical,
 }
 
-/// The part of the program that a message is of, as the log names it.
-pub type Part = &'static str;
-
-/// Where messages go.
-pub type Report = Arc<dyn Fn(Severity, Part, String) + Send + Sync>;
+/// Where messages go: how much one matters, the part of the program that it is of as the log names
+/// it, its text.
+pub type Report = Arc<dyn Fn(Severity, &str, String) + Send + Sync>;
 
 /// The sending end of a jail's queue.
 #[derive(Clone, Debug)]
@@ -101,10 +112,24 @@ pub struct Queue {
 
 impl Queue {
     /// Starts the task for a jail. It ends after [`Event::Stop`], or when all queues are dropped.
-    pub fn start(runtime: &tokio::runtime::Handle, jail: Arc<str>, report: Report) -> Queue {
+    ///
+    /// It begins when `before` has ended: what a jail of the same name still has to tidy up comes first.
+    pub fn start(
+        runtime: &tokio::runtime::Handle,
+        jail: Arc<str>,
+        before: Option<oneshot::Receiver<()>>,
+        report: Report,
+    ) -> Queue {
         let (events, receiver) = mpsc::unbounded_channel();
         let waiting = Arc::<AtomicUsize>::default();
-        runtime.spawn(work(Worker::new(jail, report), receiver, waiting.clone()));
+        let work = work(Worker::new(jail, report), receiver, waiting.clone());
+        runtime.spawn(async move {
+            if let Some(before) = before {
+                // gone without a word is ended as well
+                let _ = before.await;
+            }
+            work.await;
+        });
         Queue { events, waiting }
     }
 
@@ -121,65 +146,192 @@ impl Queue {
     }
 }
 
+/// An action of a jail.
+enum Action {
+    Commands(worker::Action),
+    Python(Box<python::Action>),
+}
+
+impl Action {
+    fn new(name: String, work: Work, timeout: Option<f64>) -> Action {
+        match work {
+            Work::Commands(properties) => Action::Commands(worker::Action::new(name, properties, limit(timeout))),
+            Work::Python(program) => Action::Python(Box::new(python::Action::new(name, program))),
+        }
+    }
+
+    fn name(&self) -> &str {
+        match self {
+            Action::Commands(action) => &action.name,
+            Action::Python(action) => &action.name,
+        }
+    }
+
+    /// What can be done, and go wrong, before the jail starts.
+    async fn prepare(&mut self, worker: &Worker) {
+        match self {
+            Action::Commands(_) => {}
+            Action::Python(action) => action.prepare(worker).await,
+        }
+    }
+
+    fn change(&mut self, work: Work, timeout: Option<f64>) {
+        match (self, work) {
+            (Action::Commands(action), Work::Commands(properties)) => {
+                action.properties = properties;
+                action.timeout = limit(timeout);
+            }
+            (action, work) => *action = Action::new(action.name().to_owned(), work, timeout),
+        }
+    }
+
+    async fn start(&mut self, worker: &Worker) {
+        match self {
+            Action::Commands(action) => worker.start(action).await,
+            Action::Python(action) => action.start(worker).await,
+        }
+    }
+
+    async fn ban(&mut self, worker: &Worker, ticket: &Ticket) {
+        match self {
+            Action::Commands(action) => worker.ban(action, ticket).await,
+            Action::Python(action) => action.ban(worker, "ban", ticket).await,
+        }
+    }
+
+    async fn reban(&mut self, worker: &Worker, ticket: &Ticket) {
+        match self {
+            Action::Commands(action) => worker.reban(action, ticket).await,
+            Action::Python(action) => action.ban(worker, "reban", ticket).await,
+        }
+    }
+
+    async fn prolong(&mut self, worker: &Worker, ticket: &Ticket) {
+        match self {
+            Action::Commands(action) => worker.prolong(action, ticket).await,
+            Action::Python(action) => action.prolong(worker, ticket).await,
+        }
+    }
+
+    async fn unban(&mut self, worker: &Worker, ticket: &Ticket) {
+        match self {
+            Action::Commands(action) => worker.unban(action, ticket).await,
+            Action::Python(action) => action.unban(worker, ticket).await,
+        }
+    }
+
+    /// Whether all bans were lifted at once.
+    async fn flush(&mut self, worker: &Worker) -> bool {
+        match self {
+            Action::Commands(action) => worker.flush(action).await,
+            Action::Python(action) => action.flush(worker).await,
+        }
+    }
+
+    /// Whether a ban is not in effect any more, as far as is known.
+    fn misses(&self, ticket: &Ticket) -> bool {
+        match self {
+            Action::Commands(action) => action.misses(ticket),
+            Action::Python(action) => action.misses(ticket),
+        }
+    }
+
+    async fn check(&mut self, worker: &Worker) {
+        match self {
+            Action::Commands(action) => worker.check(action).await,
+            Action::Python(action) => action.check(worker).await,
+        }
+    }
+
+    async fn reload(&mut self, worker: &Worker) {
+        match self {
+            Action::Commands(action) => worker.reload(action).await,
+            Action::Python(action) => action.reload(worker).await,
+        }
+    }
+
+    async fn ask(&mut self, worker: &Worker, question: Question) -> Reply {
+        match self {
+            Action::Commands(action) => Err(python::unknown(&action.name)),
+            Action::Python(action) => action.ask(worker, question).await,
+        }
+    }
+
+    async fn stop(&mut self, worker: &Worker) {
+        match self {
+            Action::Commands(action) => worker.stop(action).await,
+            Action::Python(action) => action.stop(worker).await,
+        }
+    }
+}
+
 async fn work(mut worker: Worker, mut events: mpsc::UnboundedReceiver<(Facts, Event)>, waiting: Arc<AtomicUsize>) {
     let mut actions: Vec<Action> = Vec::new();
     while let Some((facts, event)) = events.recv().await {
         waiting.fetch_sub(1, Ordering::Relaxed);
         worker.facts = facts;
         match event {
-            Event::Add { name, properties, timeout, start, bans } => {
-                let mut action = Action::new(name, properties, limit(timeout));
+            Event::Add { name, work, timeout, start, bans } => {
+                let mut action = Action::new(name, work, timeout);
+                action.prepare(&worker).await;
                 if start {
-                    worker.start(&mut action).await;
+                    action.start(&worker).await;
                 }
                 for ticket in &bans {
-                    worker.ban(&mut action, ticket).await;
+                    action.ban(&worker, ticket).await;
                 }
                 actions.push(action);
             }
-            Event::Change { name, properties, timeout } => {
-                if let Some(action) = actions.iter_mut().find(|a| a.name == name) {
-                    action.properties = properties;
-                    action.timeout = limit(timeout);
+            Event::Change { name, work, timeout } => {
+                if let Some(action) = actions.iter_mut().find(|a| a.name() == name) {
+                    action.change(work, timeout);
                 }
             }
             Event::Remove { name, bans } => {
-                if let Some(at) = actions.iter().position(|a| a.name == name) {
+                if let Some(at) = actions.iter().position(|a| a.name() == name) {
                     let mut action = actions.remove(at);
                     release(&worker, std::slice::from_mut(&mut action), &bans).await;
-                    worker.stop(&mut action).await;
+                    action.stop(&worker).await;
                 }
             }
             Event::Start => {
                 for action in &mut actions {
-                    worker.start(action).await;
+                    action.start(&worker).await;
                 }
             }
             Event::Ban(ticket) => {
                 for action in &mut actions {
-                    worker.ban(action, &ticket).await;
+                    action.ban(&worker, &ticket).await;
                 }
             }
             Event::Prolong(ticket) => {
                 for action in &mut actions {
-                    worker.prolong(action, &ticket).await;
+                    action.prolong(&worker, &ticket).await;
                 }
             }
-            Event::Again(ticket) => worker.again(&mut actions, &ticket).await,
+            Event::Again(ticket) => again(&mut worker, &mut actions, &ticket).await,
             Event::Unban(ticket) => {
                 for action in &mut actions {
-                    worker.unban(action, &ticket).await;
+                    action.unban(&worker, &ticket).await;
                 }
             }
             Event::Flush(tickets) => release(&worker, &mut actions, &tickets).await,
             Event::Reload => {
-                for action in &actions {
-                    worker.reload(action).await;
+                for action in &mut actions {
+                    action.reload(&worker).await;
                 }
+            }
+            Event::Ask { name, question, reply } => {
+                let answer = match actions.iter_mut().find(|action| action.name() == name) {
+                    Some(action) => action.ask(&worker, question).await,
+                    None => Err(python::unknown(&name)),
+                };
+                // whoever asked may have given up waiting
+                let _ = reply.send(answer);
             }
             Event::Stop(done) => {
                 for action in actions.iter_mut().rev() {
-                    worker.stop(action).await;
+                    action.stop(&worker).await;
                 }
                 // whoever asked may have given up waiting
                 let _ = done.send(());
@@ -193,14 +345,34 @@ async fn work(mut worker: Worker, mut events: mpsc::UnboundedReceiver<(Facts, Ev
 async fn release(worker: &Worker, actions: &mut [Action], bans: &[Arc<Ticket>]) {
     let mut others = Vec::new();
     for action in actions {
-        if !worker.flush(action).await {
+        if !action.flush(worker).await {
             others.push(action);
         }
     }
     for ticket in bans {
         for action in &mut others {
-            worker.unban(action, ticket).await;
+            action.unban(worker, ticket).await;
         }
+    }
+}
+
+/// Somebody who is banned was seen again: either a repair has undone the ban, or the environment
+/// may be damaged.
+async fn again(worker: &mut Worker, actions: &mut [Action], ticket: &Ticket) {
+    if !actions.iter().any(|action| action.misses(ticket)) && worker.is_time_to_check() {
+        for action in actions.iter_mut() {
+            action.check(worker).await;
+        }
+    }
+    let missing: Vec<&mut Action> = actions.iter_mut().filter(|action| action.misses(ticket)).collect();
+    let id = worker::shown(&ticket.id.to_string());
+    match &missing[..] {
+        [] => return,
+        [action] => worker.notice(format!("[{}] Reban {id}, action '{}'", worker.jail, action.name())),
+        _ => worker.notice(format!("[{}] Reban {id}", worker.jail)),
+    }
+    for action in missing {
+        action.reban(worker, ticket).await;
     }
 }
 
@@ -212,6 +384,7 @@ fn limit(seconds: Option<f64>) -> Duration {
 #[expect(clippy::unwrap_used, reason = "a test may")]
 mod tests {
     use super::*;
+    use crate::action::Properties;
     use crate::address::Id;
 
     fn ticket(ip: &str) -> Arc<Ticket> {
@@ -248,10 +421,16 @@ mod tests {
         for (name, value) in extra {
             properties.set(name, (*value).to_owned());
         }
-        let queue = Queue::start(&tokio::runtime::Handle::current(), "j".into(), Arc::new(|_, _, _| ()));
+        let queue = Queue::start(&tokio::runtime::Handle::current(), "j".into(), None, Arc::new(|_, _, _| ()));
         queue.send(
             Facts::default(),
-            Event::Add { name: "a".to_owned(), properties, timeout: None, start: false, bans: Vec::new() },
+            Event::Add {
+                name: "a".to_owned(),
+                work: Work::Commands(properties),
+                timeout: None,
+                start: false,
+                bans: Vec::new(),
+            },
         );
         for event in events {
             queue.send(Facts::default(), event);

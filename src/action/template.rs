@@ -255,7 +255,7 @@ fn joined(lines: &[Arc<str>]) -> Cow<'static, str> {
 }
 
 /// The address as reverse DNS zones write it, with the dot at the end; empty for other identifiers.
-fn reversed(id: &Id) -> String {
+pub(super) fn reversed(id: &Id) -> String {
     match id.prefix().map(crate::address::Prefix::address) {
         Some(IpAddr::V4(v4)) => v4.octets().iter().rev().map(|octet| format!("{octet}.")).collect(),
         Some(IpAddr::V6(v6)) => {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::command::{self, Outcome};
 use super::hosts::Hosts;
-use super::queue::{Part, Report, Severity};
+use super::queue::{Report, Severity};
 use super::template::{self, Case, Script};
 use super::{Facts, Family, Properties, Ticket};
 use crate::address::Id;
@@ -19,11 +19,11 @@ const CHECK_EVERY: f64 = 3.0;
 /// Lines of each stream of a command that are logged.
 const MAX_LINES: usize = 20;
 /// Part of the log for what commands did.
-const UTILS: Part = "utils";
+const UTILS: &str = "utils";
 /// Part of the log for what became of bans.
-const ACTIONS: Part = "actions";
+pub(super) const ACTIONS: &str = "actions";
 /// Part of the log for checks and repairs.
-const ACTION: Part = "CommandAction";
+const ACTION: &str = "CommandAction";
 
 /// An action of a jail, and how far it got.
 pub(super) struct Action {
@@ -67,6 +67,11 @@ impl Action {
         self.flag("actionstart_on_demand").unwrap_or_else(|| self.properties.is_conditional())
     }
 
+    /// Whether a ban is to be made anew, because a repair has undone it.
+    pub fn misses(&self, ticket: &Ticket) -> bool {
+        !self.done.contains(&ticket.id) && !self.passes_over(ticket)
+    }
+
     /// Whether this ban is none of this action's business.
     fn passes_over(&self, ticket: &Ticket) -> bool {
         ticket.restored && self.flag("norestored") == Some(true)
@@ -95,9 +100,9 @@ fn family_of(ticket: &Ticket) -> Option<Family> {
 
 /// Runs the commands of a jail's actions.
 pub(super) struct Worker {
-    jail: Arc<str>,
-    report: Report,
-    hosts: Hosts,
+    pub jail: Arc<str>,
+    pub report: Report,
+    pub hosts: Hosts,
     /// Figures of the jail at the time of the event.
     pub facts: Facts,
     /// When the environment was last checked because somebody was seen again, in seconds.
@@ -114,8 +119,11 @@ impl Worker {
         if action.on_demand() {
             return;
         }
-        let all: &[Option<Family>] =
-            if action.properties.is_conditional() { &[Some(Family::Inet4), Some(Family::Inet6)] } else { &[None] };
+        let all: &[Option<Family>] = match action.properties.is_conditional() {
+            true if self.facts.without_ipv6 => &[Some(Family::Inet4)],
+            true => &[Some(Family::Inet4), Some(Family::Inet6)],
+            false => &[None],
+        };
         for family in all {
             if !self.start_family(action, *family).await {
                 let text = self.failed("start", "starting", action);
@@ -141,6 +149,12 @@ impl Worker {
     /// Bans.
     pub async fn ban(&self, action: &mut Action, ticket: &Ticket) {
         self.ban_by(action, "actionban", ticket).await;
+    }
+
+    /// Bans somebody whose ban was undone.
+    pub async fn reban(&self, action: &mut Action, ticket: &Ticket) {
+        let what = if action.has("actionreban") { "actionreban" } else { "actionban" };
+        self.ban_by(action, what, ticket).await;
     }
 
     async fn ban_by(&self, action: &mut Action, what: &str, ticket: &Ticket) {
@@ -181,29 +195,22 @@ impl Worker {
         }
     }
 
-    /// Somebody who is banned was seen again: either a repair has undone the ban, or the environment
-    /// may be damaged.
-    pub async fn again(&mut self, actions: &mut [Action], ticket: &Ticket) {
-        let missing = |action: &Action| !action.done.contains(&ticket.id) && !action.passes_over(ticket);
+    /// Whether the environment is to be looked at, because somebody who is banned was seen again.
+    pub fn is_time_to_check(&mut self) -> bool {
         let now = self.facts.now.as_f64();
-        if !actions.iter().any(missing) && !(0.0..=CHECK_EVERY).contains(&(now - self.checked)) {
+        let due = !(0.0..=CHECK_EVERY).contains(&(now - self.checked));
+        if due {
             self.checked = now;
-            for action in actions.iter_mut().filter(|action| action.has("actioncheck")) {
-                for family in action.families(|_| true) {
-                    self.sane(action, family, true).await;
-                }
+        }
+        due
+    }
+
+    /// Checks the environment, and repairs it.
+    pub async fn check(&self, action: &mut Action) {
+        if action.has("actioncheck") {
+            for family in action.families(|_| true) {
+                self.sane(action, family, true).await;
             }
-        }
-        let missing: Vec<&mut Action> = actions.iter_mut().filter(|action| missing(action)).collect();
-        let id = shown(&ticket.id.to_string());
-        match &missing[..] {
-            [] => return,
-            [action] => self.notice(format!("[{}] Reban {id}, action '{}'", self.jail, action.name)),
-            _ => self.notice(format!("[{}] Reban {id}", self.jail)),
-        }
-        for action in missing {
-            let what = if action.has("actionreban") { "actionreban" } else { "actionban" };
-            self.ban_by(action, what, ticket).await;
         }
     }
 
@@ -421,17 +428,17 @@ impl Worker {
         format!("Failed to {verb} jail '{}' action '{}'", self.jail, action.name)
     }
 
-    fn notice(&self, text: String) {
+    pub fn notice(&self, text: String) {
         (self.report)(Severity::Notice, ACTIONS, text);
     }
 
-    fn error(&self, part: Part, text: String) {
+    pub fn error(&self, part: &str, text: String) {
         (self.report)(Severity::Error, part, text);
     }
 }
 
 /// A text for the log: line by line readable, nothing in it that a terminal would obey.
-fn shown(text: &str) -> String {
+pub(super) fn shown(text: &str) -> String {
     text.chars()
         .flat_map(|c| if c.is_control() && c != '\n' { c.escape_default().collect::<Vec<_>>() } else { vec![c] })
         .collect()

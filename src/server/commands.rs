@@ -70,12 +70,13 @@ impl Engine {
             });
             return;
         }
-        let answer = self.command(&command);
+        let answer = match self.question(&command) {
+            Some(Ok(question)) => return self.ask_action(question, command, reply),
+            Some(Err(failure)) => Err(failure),
+            None => self.command(&command),
+        };
         if let Err(failure) = &answer {
-            let words: String = repr::repr(&Value::List(command)).chars().take(SHOWN).collect();
-            let why: String = protocol::exception(failure).chars().take(SHOWN).collect();
-            let text = format!("Command {} has failed. Received {}", shown(&words), shown(&why));
-            self.effects.line(Level::ERROR, "transmitter", text);
+            self.effects.line(Level::ERROR, "transmitter", of_failure(command, failure));
         }
         self.effects.replies.push((reply, answer));
     }
@@ -359,6 +360,13 @@ impl Engine {
         self.carry_out(name, decisions, now);
         Ok(number)
     }
+}
+
+/// What the log says of a command that failed.
+pub(super) fn of_failure(command: Vec<Value>, failure: &Failure) -> String {
+    let words: String = repr::repr(&Value::List(command)).chars().take(SHOWN).collect();
+    let why: String = protocol::exception(failure).chars().take(SHOWN).collect();
+    format!("Command {} has failed. Received {}", shown(&words), shown(&why))
 }
 
 /// The commands of a stream.

@@ -55,7 +55,7 @@ impl Engine {
             Who::Id(id) if jail.wants.history => Some(self.histories(name, id)),
             _ => None,
         };
-        let circumstances = Circumstances { facts: jail.facts(), history };
+        let circumstances = Circumstances { facts: self.facts(name), history };
         let policy = jail.policy.clone();
         let question = Question { jail: name.clone(), tag: jail.tag, failure, policy, circumstances };
         if let Err(full) = self.questions.ask(question)

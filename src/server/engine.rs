@@ -124,6 +124,8 @@ pub(super) struct General {
     pub dbmaxmatches: i64,
     pub dbpurgeage: f64,
     pub stacksize: i64,
+    /// Whether IPv6 is none of this machine's business.
+    pub without_ipv6: bool,
 }
 
 impl Default for General {
@@ -136,6 +138,7 @@ impl Default for General {
             dbmaxmatches: 10,
             dbpurgeage: 86_400.0,
             stacksize: 0,
+            without_ipv6: false,
         }
     }
 }
@@ -206,8 +209,8 @@ pub struct Engine {
     /// What the actions of all jails mention, and the editions of the jails it was read from.
     pub(super) mentions: (Vec<u64>, super::native::Mentions),
     pub(super) stopping: bool,
-    /// Jails whose last actions are still to come to their end.
-    pub(super) endings: Vec<oneshot::Receiver<()>>,
+    /// Jails that are gone, and whose last actions are still to come to their end.
+    pub(super) endings: HashMap<Arc<str>, oneshot::Receiver<()>>,
     /// Globs of `logpath`, by jail, where the configuration was read by ourselves.
     pub(super) patterns: HashMap<String, Vec<String>>,
 }
@@ -259,7 +262,7 @@ impl Engine {
             random: super::random::Random::new(),
             mentions: Default::default(),
             stopping: false,
-            endings: Vec::new(),
+            endings: HashMap::new(),
             patterns: HashMap::new(),
         }
     }
@@ -636,7 +639,7 @@ impl Engine {
         self.store();
         self.open_at_last();
         // commands have their own deadlines; all jails' run side by side
-        for ending in std::mem::take(&mut self.endings) {
+        for (_, ending) in std::mem::take(&mut self.endings) {
             // without an answer the runtime is gone, and the commands with it
             let _ = ending.blocking_recv();
         }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use indexmap::IndexMap;
 
 use crate::action::queue::{Event as ActionEvent, Queue, Severity};
-use crate::action::{Facts, Properties, Ticket, Wants};
+use crate::action::{Ticket, Wants, Work};
 use crate::address::{AddressSet, Id};
 use crate::config::journal::Journal;
 use crate::config::settings::Compat;
@@ -46,8 +46,8 @@ pub enum Leaving {
 pub(super) enum Act {
     /// By ourselves, at this place of the firewall.
     Native { place: Arc<str>, scope: Scope },
-    /// By its commands.
-    Commands(Properties),
+    /// By what it consists of.
+    Own(Work),
 }
 
 /// A jail.
@@ -65,7 +65,7 @@ pub struct Jail {
     pub(super) policy: Arc<Policy>,
     pub(super) filter: Option<Arc<record::Filter>>,
     pub(super) acts: IndexMap<String, Act>,
-    /// For actions that are commands.
+    /// For actions that the kernel knows nothing of.
     pub(super) queue: Option<Queue>,
     /// Logs that are read, and were told of when they came.
     pub(super) announced: HashSet<PathBuf>,
@@ -112,7 +112,7 @@ impl Jail {
     pub(super) fn places(&self) -> impl Iterator<Item = &Arc<str>> {
         self.acts.values().filter_map(|act| match act {
             Act::Native { place, .. } => Some(place),
-            Act::Commands(_) => None,
+            Act::Own(_) => None,
         })
     }
 
@@ -228,6 +228,7 @@ impl Engine {
     /// Sets up the actions of a jail that starts.
     fn begin_actions(&mut self, name: &Arc<str>) {
         let acts = self.acts_of(name);
+        let facts = self.facts(name);
         let Some(jail) = self.jails.get_mut(name) else { return };
         let mut commands = false;
         for (action, act) in acts {
@@ -235,7 +236,7 @@ impl Engine {
                 Act::Native { place, scope } => {
                     self.effects.kernel.push(Change::Jail { name: place.clone(), scope: scope.clone() });
                 }
-                Act::Commands(properties) => {
+                Act::Own(work) => {
                     if self.options.dry_run {
                         let text = format!("[{name}] dry run: action '{action}' is not run");
                         self.effects.line(Level::NOTICE, "actions", text);
@@ -244,11 +245,12 @@ impl Engine {
                     }
                     let queue = jail.queue.get_or_insert_with(|| {
                         let logger = self.logger.clone();
-                        let report = move |severity, part, text: String| logger.log(level(severity), part, &text);
-                        Queue::start(&self.runtime, name.clone(), Arc::new(report))
+                        let report = move |severity, part: &str, text: String| logger.log(level(severity), part, &text);
+                        let before = self.endings.remove(name);
+                        Queue::start(&self.runtime, name.clone(), before, Arc::new(report))
                     });
-                    let event = add(&action, properties, None);
-                    self.effects.actions.push((queue.clone(), Facts::default(), event));
+                    let event = add(&action, work, None);
+                    self.effects.actions.push((queue.clone(), facts, event));
                     commands = true;
                 }
             }
@@ -264,7 +266,7 @@ impl Engine {
         let native = self.options.native_actions;
         let setups = || self.jails.values().map(|jail| &jail.setup);
         if native && !setups().map(|setup| setup.edition).eq(self.mentions.0.iter().copied()) {
-            let actions = setups().flat_map(|setup| setup.actions.iter().map(|(_, properties)| properties));
+            let actions = setups().flat_map(|setup| setup.actions.iter().filter_map(|(_, work)| work.properties()));
             let mentions =
                 Mentions::of(actions, setups().map(|setup| setup.ignore.command.as_deref().unwrap_or_default()));
             self.mentions = (setups().map(|setup| setup.edition).collect(), mentions);
@@ -274,14 +276,15 @@ impl Engine {
         jail.setup
             .actions
             .iter()
-            .map(|(action, properties)| {
-                let act = match super::native::scope(properties, native, &self.mentions.1) {
+            .map(|(action, work)| {
+                let scope = work.properties().and_then(|list| super::native::scope(list, native, &self.mentions.1));
+                let act = match scope {
                     Some(scope) => {
                         places += 1;
                         let place = if places == 1 { name.clone() } else { format!("{name}/{action}").into() };
                         Act::Native { place, scope }
                     }
-                    None => Act::Commands(properties.clone()),
+                    None => Act::Own(work.clone()),
                 };
                 (action.clone(), act)
             })
@@ -568,12 +571,12 @@ impl Engine {
         let new: IndexMap<String, Act> = self.acts_of(name).into_iter().collect();
         let now = super::clock().now;
         let Some(jail) = self.jails.get(name).filter(|jail| jail.acts != new) else { return };
-        let commands = |acts: &IndexMap<String, Act>| acts.values().any(|act| matches!(act, Act::Commands(_)));
-        let tickets: Vec<Arc<Ticket>> = match commands(&new) || commands(&jail.acts) {
+        let own = |acts: &IndexMap<String, Act>| acts.values().any(|act| matches!(act, Act::Own(_)));
+        let tickets: Vec<Arc<Ticket>> = match own(&new) || own(&jail.acts) {
             true => jail.counts.bans().iter().map(|ban| self.full_ticket(jail, ban)).collect(),
             false => Vec::new(),
         };
-        let facts = jail.facts();
+        let facts = self.facts(name);
         let Some(jail) = self.jails.get_mut(name) else { return };
         let bantime = jail.counts.limits().bantime;
         // places first: one that is free may be given to another action at once
@@ -583,7 +586,7 @@ impl Engine {
                 {
                     self.effects.kernel.push(Change::RemoveJail(place.clone()));
                 }
-                (Act::Commands(_), kept) if !matches!(kept, Some(Act::Commands(_))) => {
+                (Act::Own(work), kept) if !matches!(kept, Some(Act::Own(new)) if goes_over(work, new)) => {
                     if let Some(queue) = &jail.queue {
                         let event = ActionEvent::Remove { name: action.clone(), bans: tickets.clone() };
                         self.effects.actions.push((queue.clone(), facts, event));
@@ -603,24 +606,22 @@ impl Engine {
                         self.effects.kernel.extend(super::effects::bans(place, jail.counts.bans(), bantime, now));
                     }
                 }
-                (Act::Commands(_), _) if self.options.dry_run => {}
-                (Act::Commands(properties), Some(Act::Commands(before))) => {
-                    if let Some(queue) = jail.queue.as_ref().filter(|_| before != properties) {
-                        let event = ActionEvent::Change {
-                            name: action.clone(),
-                            properties: properties.clone(),
-                            timeout: timeout(properties),
-                        };
+                (Act::Own(_), _) if self.options.dry_run => {}
+                (Act::Own(work), Some(Act::Own(before))) if goes_over(before, work) => {
+                    if let Some(queue) = jail.queue.as_ref().filter(|_| before != work) {
+                        let event =
+                            ActionEvent::Change { name: action.clone(), work: work.clone(), timeout: timeout(work) };
                         self.effects.actions.push((queue.clone(), facts, event));
                     }
                 }
-                (Act::Commands(properties), _) => {
+                (Act::Own(work), _) => {
                     let queue = jail.queue.get_or_insert_with(|| {
                         let logger = self.logger.clone();
-                        let report = move |severity, part, text: String| logger.log(level(severity), part, &text);
-                        Queue::start(&self.runtime, name.clone(), Arc::new(report))
+                        let report = move |severity, part: &str, text: String| logger.log(level(severity), part, &text);
+                        let before = self.endings.remove(name);
+                        Queue::start(&self.runtime, name.clone(), before, Arc::new(report))
                     });
-                    self.effects.actions.push((queue.clone(), facts, add(action, properties, Some(&tickets))));
+                    self.effects.actions.push((queue.clone(), facts, add(action, work, Some(&tickets))));
                 }
             }
         }
@@ -646,7 +647,7 @@ impl Engine {
             let bans = self.tickets(name, &decisions);
             self.act(name, ActionEvent::Flush(bans));
             self.act(name, ActionEvent::Stop(done));
-            self.endings.push(ended);
+            self.endings.insert(name.clone(), ended);
         }
         let Some(jail) = self.jails.get_mut(name) else { return };
         jail.queue = None;
@@ -691,19 +692,27 @@ fn encoding(setup: &Setup) -> Encoding {
 }
 
 /// An action for a jail that starts, or with `bans` for one that runs and has these.
-fn add(name: &str, properties: &Properties, bans: Option<&[Arc<Ticket>]>) -> ActionEvent {
+fn add(name: &str, work: &Work, bans: Option<&[Arc<Ticket>]>) -> ActionEvent {
     ActionEvent::Add {
         name: name.to_owned(),
-        properties: properties.clone(),
-        timeout: timeout(properties),
+        work: work.clone(),
+        timeout: timeout(work),
         start: bans.is_some(),
         bans: bans.unwrap_or_default().to_vec(),
     }
 }
 
+/// Whether an action that runs can go on as another description says. An instance of a class cannot.
+fn goes_over(old: &Work, new: &Work) -> bool {
+    match (old, new) {
+        (Work::Commands(_), Work::Commands(_)) => true,
+        (old, new) => old == new,
+    }
+}
+
 /// Limit of an action's commands in seconds.
-fn timeout(properties: &Properties) -> Option<f64> {
-    time::seconds(properties.get("timeout")?).ok().map(|number| number.as_f64())
+fn timeout(work: &Work) -> Option<f64> {
+    time::seconds(work.properties()?.get("timeout")?).ok().map(|number| number.as_f64())
 }
 
 fn level(severity: Severity) -> Level {
@@ -711,6 +720,7 @@ fn level(severity: Severity) -> Level {
         Severity::Debug => Level::DEBUG,
         Severity::Info => Level::INFO,
         Severity::Notice => Level::NOTICE,
+        Severity::Warning => Level::WARNING,
         Severity::Error => Level::ERROR,
         Severity::Critical => Level::CRITICAL,
     }

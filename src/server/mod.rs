@@ -6,9 +6,10 @@
 //! engine     one thread that counts and decides   -> effects: kernel, database, log, actions
 //! commands   what clients ask for                 setup, jail   what a jail was told, what runs
 //! socket     the clients                          database   the file, or what stands in for it
-//! native, own, guard   small questions
+//! actions, native, own, guard   small questions
 //! ```
 
+mod actions;
 pub mod commands;
 pub mod database;
 pub mod effects;

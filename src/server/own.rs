@@ -18,6 +18,13 @@ pub fn addresses() -> AddressSet {
     set
 }
 
+/// Whether the machine has an IPv6 address, if only that of the loopback interface.
+#[must_use]
+pub fn has_ipv6() -> bool {
+    let table = std::fs::read_to_string("/proc/self/net/if_inet6").unwrap_or_default();
+    v6(&table).next().is_some()
+}
+
 /// Addresses of which the routing table says `/32 host LOCAL`.
 fn v4(table: &str) -> impl Iterator<Item = IpAddr> {
     let mut address = None;

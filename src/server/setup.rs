@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::action::Properties;
+use crate::action::{Properties, Work};
 use crate::address::{AddressSet, Id};
 use crate::config::journal::{self, Journal, Matches};
 use crate::config::{Filter, Increment, Limits, UseDns};
@@ -65,7 +65,7 @@ pub struct Setup {
     /// `journalmatch`, one group a list.
     pub journalmatch: Matches,
     /// Actions in their order.
-    pub actions: Vec<(String, Properties)>,
+    pub actions: Vec<(String, Work)>,
     /// Options `bantime.*` as they were given, by what follows the dot; also those that mean nothing.
     given: BTreeMap<String, Value>,
     /// Whether nothing is processed for now.
@@ -413,13 +413,12 @@ impl Setup {
                 if self.actions.iter().any(|(known, _)| *known == name) {
                     return Err(bad(format!("Action {name} already exists")));
                 }
-                if values.len() > 1 {
-                    return Err(Failure::new(
-                        FailureKind::Runtime,
-                        format!("action {name}: Python actions are not supported; use a command action"),
-                    ));
-                }
-                self.actions.push((name.clone(), Properties::default()));
+                let work = match values {
+                    [_] => Work::Commands(Properties::default()),
+                    [_, path, options] => super::actions::work(&text(path), &text(options))?,
+                    _ => return Err(missing()),
+                };
+                self.actions.push((name.clone(), work));
                 (Value::Text(name), None)
             }
             "delaction" => {
@@ -432,8 +431,13 @@ impl Setup {
             }
             "action" => {
                 let name = needed()?;
-                let Some((_, properties)) = self.actions.iter_mut().find(|(known, _)| *known == name) else {
-                    return Err(Failure::new(FailureKind::Key, format!("Invalid Action name: {name}")));
+                let properties = match self.actions.iter_mut().find(|(known, _)| *known == name) {
+                    Some((_, Work::Commands(properties))) => properties,
+                    Some((_, Work::Python(_))) => {
+                        let text = format!("properties of `{name}` can be set one by one, while its jail runs");
+                        return Err(Failure::new(FailureKind::Runtime, text));
+                    }
+                    None => return Err(Failure::new(FailureKind::Key, format!("Invalid Action name: {name}"))),
                 };
                 let reply = match &values[1..] {
                     [Value::List(pairs)] => {
@@ -514,7 +518,7 @@ impl Setup {
             self.actions
                 .iter()
                 .find(|(known, _)| *known == name)
-                .map(|(_, properties)| properties)
+                .and_then(|(_, work)| work.properties())
                 .ok_or_else(|| Failure::new(FailureKind::Key, format!("Invalid Action name: {name}")))
         };
         Ok(match option {

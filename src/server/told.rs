@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::action::queue::Event;
-use crate::action::{Facts, Histories, History, Literal, Ticket, Wants};
+use crate::action::{Facts, Histories, History, Literal, Ticket, Wants, Work};
 use crate::address::Id;
 use crate::control::Value;
 use crate::fail2ban::database;
@@ -26,7 +26,7 @@ pub struct Circumstances {
 
 impl Jail {
     /// The figures of this moment.
-    pub(super) fn facts(&self) -> Facts {
+    fn facts(&self) -> Facts {
         let (failures, bans) = (&self.counts.failures, self.counts.bans());
         Facts {
             now: super::clock().now,
@@ -35,13 +35,19 @@ impl Jail {
             found_total: failures.total(),
             banned: bans.len() as u64,
             banned_total: bans.total(),
+            without_ipv6: false,
         }
     }
 
     /// Finds out what the commands of this jail want to know.
     pub(super) fn set_wants(&mut self) {
-        let actions = self.setup.actions.iter().flat_map(|(_, properties)| properties.iter().map(|(_, text)| text));
-        self.wants = Wants::of(actions.chain(self.setup.ignore.command.as_deref()));
+        let actions = self.setup.actions.iter().filter_map(|(_, work)| work.properties());
+        let commands = actions.flat_map(|properties| properties.iter().map(|(_, text)| text));
+        self.wants = Wants::of(commands.chain(self.setup.ignore.command.as_deref()));
+        // a program may look at whatever there is
+        let programs = self.setup.actions.iter().any(|(_, work)| matches!(work, Work::Python(_)));
+        self.wants.history |= programs;
+        self.wants.literal |= programs;
     }
 
     /// A ban as actions are told of it, without what only the database knows.
@@ -55,7 +61,8 @@ impl Jail {
             (_, false) => seconds.to_string(),
         };
         let literal = self.wants.literal.then(|| {
-            let matches = literal_matches(&details.matches, ban.failures, ban.restored);
+            let all = literal_matches(&details.matches, ban.failures, ban.restored);
+            let matches = repr(&all);
             let bantime = match ban.own {
                 None => "None".to_owned(),
                 Some(own) if own.fract() == 0.0 => format!("{own:.0}"),
@@ -65,7 +72,7 @@ impl Jail {
             let ticket = format!(
                 "BanTicket: ip={id} time={time} bantime={bantime} bancount={count} #attempts={failures} matches={matches}"
             );
-            Literal { ticket, matches }
+            Literal { ticket, matches, captures: captures(all, failures, &details.data, ban.restored) }
         });
         Ticket {
             id: ban.id.clone(),
@@ -84,6 +91,12 @@ impl Jail {
 }
 
 impl Engine {
+    /// The figures of a jail at this moment.
+    pub(super) fn facts(&self, name: &str) -> Facts {
+        let facts = self.jails.get(name).map(Jail::facts).unwrap_or_default();
+        Facts { without_ipv6: self.general.without_ipv6, ..facts }
+    }
+
     /// A ban as actions are told of it.
     pub(super) fn full_ticket(&self, jail: &Jail, ban: &Ban) -> Arc<Ticket> {
         let history = jail.wants.history.then(|| self.histories(&jail.setup.name, &ban.id));
@@ -102,10 +115,8 @@ impl Engine {
 
     /// Has the actions of a jail told of something.
     pub(super) fn act(&mut self, name: &str, event: Event) {
-        if let Some(jail) = self.jails.get(name)
-            && let Some(queue) = &jail.queue
-        {
-            self.effects.actions.push((queue.clone(), jail.facts(), event));
+        if let Some(queue) = self.jails.get(name).and_then(|jail| jail.queue.clone()) {
+            self.effects.actions.push((queue, self.facts(name), event));
         }
     }
 
@@ -152,7 +163,8 @@ fn history<'a>(rows: impl Iterator<Item = &'a state::Ban>, most: usize) -> Optio
 #[must_use]
 pub fn ticket(failure: &Failure, id: &Id, circumstances: &Circumstances) -> Ticket {
     let time = repr(&Value::Float(failure.time.map_or(0.0, |time| time.as_f64())));
-    let matches = literal_matches(&failure.matches, 0, false);
+    let all = literal_matches(&failure.matches, 0, false);
+    let matches = repr(&all);
     let ticket = format!("FailTicket: ip={id} time={time} bantime=None bancount=0 #attempts=0 matches={matches}");
     Ticket {
         id: id.clone(),
@@ -164,7 +176,7 @@ pub fn ticket(failure: &Failure, id: &Id, circumstances: &Circumstances) -> Tick
         restored: false,
         matches: lines(&failure.matches),
         data: words(&failure.data, false),
-        literal: Some(Literal { ticket, matches }),
+        literal: Some(Literal { ticket, matches, captures: captures(all, 0, &failure.data, false) }),
         history: circumstances.history.clone(),
     }
 }
@@ -174,32 +186,43 @@ fn lines(matches: &[Match]) -> Vec<Arc<str>> {
 }
 
 /// Lines as Python shows the list of them: the first one in three parts.
-fn literal_matches(matches: &[Match], failures: u32, restored: bool) -> String {
+fn literal_matches(matches: &[Match], failures: u32, restored: bool) -> Value {
     let item = |(matched, parts): (&Match, Option<[&str; 3]>)| match parts {
         None => Value::from(&*matched.line),
         Some(parts) if restored => Value::List(parts.map(Value::from).to_vec()),
         Some(parts) => Value::Tuple(parts.map(Value::from).to_vec()),
     };
-    repr(&Value::List(matches.iter().zip(database::in_parts(matches, failures)).map(item).collect()))
+    Value::List(matches.iter().zip(database::in_parts(matches, failures)).map(item).collect())
 }
 
 /// Captured values as the tags `<F-…>` show them: lists as Python writes them.
 #[must_use]
 pub fn words(data: &Data, restored: bool) -> Vec<(Arc<str>, String)> {
-    let value = |text: &Arc<str>| Value::Text(text.to_string());
     data.iter()
-        .map(|(name, datum)| {
-            let text = match datum {
-                Datum::Text(text) => text.to_string(),
-                // the database keeps a list
-                Datum::Set(texts) if restored => repr(&Value::List(texts.iter().map(value).collect())),
-                Datum::Set(texts) => repr(&Value::Set(texts.iter().map(value).collect())),
-                Datum::Tuple(texts) => {
-                    let value = |text: &Option<Arc<str>>| text.as_ref().map_or(Value::None, value);
-                    repr(&Value::Tuple(texts.iter().map(value).collect()))
-                }
-            };
-            (name.clone(), text)
+        .map(|(name, datum)| match value(datum, restored) {
+            Value::Text(text) => (name.clone(), text),
+            other => (name.clone(), repr(&other)),
         })
         .collect()
+}
+
+/// All that is known of a ban by the names that a Python program finds it under.
+fn captures(matches: Value, failures: u32, data: &Data, restored: bool) -> Value {
+    let own = [("matches".into(), matches), ("failures".into(), Value::Int(failures.into()))];
+    let data = data.iter().map(|(name, datum)| (Value::from(&**name), value(datum, restored)));
+    Value::Map(own.into_iter().chain(data).collect())
+}
+
+/// A captured value as Python has it.
+fn value(datum: &Datum, restored: bool) -> Value {
+    let text = |text: &Arc<str>| Value::Text(text.to_string());
+    match datum {
+        Datum::Text(value) => text(value),
+        // the database keeps a list
+        Datum::Set(texts) if restored => Value::List(texts.iter().map(text).collect()),
+        Datum::Set(texts) => Value::Set(texts.iter().map(text).collect()),
+        Datum::Tuple(texts) => {
+            Value::Tuple(texts.iter().map(|value| value.as_ref().map_or(Value::None, text)).collect())
+        }
+    }
 }

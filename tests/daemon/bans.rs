@@ -259,23 +259,6 @@ fn where_the_administrator_is_logged_in_from_is_warned_about_first() {
     assert_eq!(home.rows("SELECT ip FROM bans ORDER BY 1"), [ATTACKER, "192.0.2.3"]);
 }
 
-#[test]
-fn a_jail_goes_without_its_action_in_python() {
-    let home = Home::new().without_kernel();
-    home.put("action.d/mail.py", "raise SystemExit\n");
-    home.action("noted");
-    home.jail(
-        "door",
-        "logpath = LOG\nmaxretry = 2\nfindtime = 1h\nbantime = 1h\naction = mail.py[name=x]\n         noted\n",
-    );
-    let daemon = home.start();
-    daemon.wait_for("Python actions are not supported; use a command action; jail 'door' goes without it");
-    daemon.fail("192.0.2.7", 2);
-    daemon.wait_for("[door] Ban 192.0.2.7");
-    let home = daemon.stop();
-    assert!(fs::read_to_string(home.path("noted")).unwrap().contains("ban 192.0.2.7\n"));
-}
-
 /// So many sources fail once, among them offenders; whether these are banned, and the peak of memory.
 fn flood(sources: u32, offenders: u32) -> (Duration, u64) {
     let home = Home::new().without_kernel();

@@ -5,7 +5,7 @@ use crate::fail2ban::time;
 use crate::server::engine::Engine;
 use crate::server::logging::{Level, Target, shown};
 use crate::server::setup::{number, text};
-use crate::server::{NAME, causes};
+use crate::server::{NAME, causes, own};
 
 use super::{failure, missing};
 
@@ -68,7 +68,13 @@ impl Engine {
                 }
                 Err(error) => Err(failure(FailureKind::Value, error.to_string())),
             },
-            _ => Ok(value.clone()),
+            _ => {
+                self.general.without_ipv6 = match given.to_ascii_lowercase().as_str() {
+                    "auto" => !own::has_ipv6(),
+                    other => !matches!(other, "1" | "on" | "true" | "yes"),
+                };
+                Ok(value.clone())
+            }
         })
     }
 
