@@ -323,3 +323,40 @@ fn every_stock_action_runs_the_same_programs_as_under_the_real_one() {
     }
     assert!(different.is_empty(), "{} differ:\n{}", different.len(), different.join("\n"));
 }
+
+/// What the action that wants to know of longer bans ran for somebody who is banned a second time.
+fn second_ban(real: bool) -> Vec<String> {
+    let names = ["osx-afctl".to_owned()];
+    let home = home(real, &names);
+    home.jail(
+        "osx-afctl",
+        "logpath = DIR/logs/osx-afctl\nfilter = user\nmaxretry = 1\nbantime = 3\nfindtime = 10m\nbantime.increment = true\n\
+         action = osx-afctl[record=osx-afctl]\n         noted[record=osx-afctl]\n",
+    );
+    let daemon = home.start();
+    reached(&daemon, &names, |_| "start".to_owned(), 1);
+    let line = format!("doord: bad key for bob from {}", address(0, 1));
+    for times in 1..=2 {
+        daemon.append("logs/osx-afctl", std::slice::from_ref(&line));
+        reached(&daemon, &names, |_| format!("unban {}", address(0, 1)), times);
+    }
+    let home = daemon.stop();
+    let text = fs::read_to_string(home.path("records/osx-afctl")).unwrap();
+    let second = text.split("-- unban").nth(1).unwrap();
+    second.lines().filter(|line| line.starts_with("run ")).map(str::to_owned).collect()
+}
+
+#[test]
+fn a_ban_that_grows_is_told_with_its_final_length() {
+    let (theirs, ours) = std::thread::scope(|scope| {
+        let theirs = scope.spawn(|| second_ban(true));
+        let ours = second_ban(false);
+        (theirs.join().unwrap(), ours)
+    });
+    // there a ban is made, and then made longer; here it has its length at once
+    assert!(theirs.len() > ours.len(), "{theirs:?}\n{ours:?}");
+    let with_length = |all: &[String]| all.iter().rfind(|line| line.contains("[-t]")).cloned().unwrap();
+    assert_eq!(with_length(&ours), with_length(&theirs));
+    let lift = |all: &[String]| all.last().cloned().unwrap();
+    assert_eq!(lift(&ours), lift(&theirs));
+}
