@@ -16,7 +16,7 @@ use super::{background, check};
 use crate::config::settings::{Backend, Settings};
 use crate::control::Value;
 use crate::fail2ban::Configuration;
-use crate::server::logging::{Level, Logger, Target};
+use crate::server::logging::{Destination, Level, Logger};
 use crate::server::run::Kind;
 use crate::server::{causes, engine, run, settings};
 
@@ -71,12 +71,13 @@ pub fn foreground(options: &Options) -> Result<(), String> {
     let socket = options.socket.clone().unwrap_or_else(|| read.socket.clone().into());
     let pidfile = options.pidfile.clone().unwrap_or_else(|| read.pidfile.clone().into());
     refuse_second(&socket, &pidfile)?;
-    let logger = logger(&read)?;
+    let destination = destination(&read)?;
+    let logger = Logger::open(&destination, level(&read)).map_err(|error| causes(&error))?;
     if options.configured_by_client {
         // its client sends these again, with all others
         read.stream.clear();
     }
-    let logtarget = value(&read, "logtarget").unwrap_or_else(|| options.logtarget.clone().unwrap_or_default());
+    let logtarget = destination.name;
     let how = run::Options {
         engine: engine::Options {
             directory,
@@ -128,11 +129,14 @@ fn value(configuration: &Configuration, option: &str) -> Option<String> {
     })
 }
 
-fn logger(configuration: &Configuration) -> Result<Logger, String> {
-    let level = value(configuration, "loglevel").and_then(|text| Level::parse(&text)).unwrap_or(Level::INFO);
+fn level(configuration: &Configuration) -> Level {
+    value(configuration, "loglevel").and_then(|text| Level::parse(&text)).unwrap_or(Level::INFO)
+}
+
+fn destination(configuration: &Configuration) -> Result<Destination, String> {
     let target = value(configuration, "logtarget").unwrap_or_else(|| "STDOUT".to_owned());
     let syslog = value(configuration, "syslogsocket").unwrap_or_default();
-    Logger::open(&Target::parse(&target, &syslog), level).map_err(|error| causes(&error))
+    Destination::parse(&target, &syslog).map_err(|text| format!("logtarget `{target}`: {text}"))
 }
 
 fn kind(options: &Options, settings: &Settings) -> Result<Kind, String> {

@@ -3,8 +3,9 @@
 //! Other programs read it (the recidive filter, logwatch, monitoring), so names, widths and
 //! levels are a contract: `2026-11-24 01:57:05,231 fail2ban.actions        [14564]: NOTICE  [j1] Ban 192.0.2.1`.
 
+mod form;
+
 use std::borrow::Cow;
-use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -13,7 +14,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicI32, Ordering};
 
+use crate::fail2ban::options;
+use crate::fail2ban::text::Text;
 use crate::time::Time;
+use form::{Form, Line};
 
 /// How much a message matters; Fail2Ban's names and numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -58,6 +62,18 @@ impl Level {
             .or_else(|| text.parse().ok().map(Level))
     }
 
+    /// As syslog counts it.
+    fn severity(self) -> u32 {
+        match self.0 {
+            50.. => 2,
+            40.. => 3,
+            30.. => 4,
+            25.. => 5,
+            20.. => 6,
+            _ => 7,
+        }
+    }
+
     fn label(self) -> Cow<'static, str> {
         match self.0 {
             7 => "TRACE".into(),
@@ -87,12 +103,66 @@ pub enum Target {
     Null,
 }
 
-impl Target {
-    /// Reads option `logtarget`; what is no key word is a path. Options in brackets are not used.
-    #[must_use]
-    pub fn parse(text: &str, syslogsocket: &str) -> Target {
-        let name = text.split('[').next().unwrap_or(text).trim();
-        match name.to_ascii_uppercase().as_str() {
+/// A target and how messages look there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Destination {
+    /// The target.
+    pub target: Target,
+    /// Its name without options, as clients are told it.
+    pub name: String,
+    form: Form,
+    /// Of syslog, by its number.
+    facility: u8,
+}
+
+/// Facilities of syslog by their numbers.
+const FACILITIES: [&str; 24] = [
+    "kern",
+    "user",
+    "mail",
+    "daemon",
+    "auth",
+    "syslog",
+    "lpr",
+    "news",
+    "uucp",
+    "cron",
+    "authpriv",
+    "ftp",
+    "ntp",
+    "security",
+    "console",
+    "solaris-cron",
+    "local0",
+    "local1",
+    "local2",
+    "local3",
+    "local4",
+    "local5",
+    "local6",
+    "local7",
+];
+/// Where messages of daemons belong.
+const DAEMON: u8 = 3;
+
+impl From<Target> for Destination {
+    fn from(target: Target) -> Destination {
+        let syslog = matches!(target, Target::Syslog(_));
+        let form = Form::usual(!syslog && target != Target::Sysout, !syslog);
+        Destination { target, name: String::new(), form, facility: DAEMON }
+    }
+}
+
+impl Destination {
+    /// Reads option `logtarget`: a key word or a path, and options in brackets. What `facility`, `datetime` or
+    /// `padding` cannot be is taken as Fail2Ban takes it; other options say nothing.
+    ///
+    /// # Errors
+    /// If the options cannot be read, or the format is none.
+    pub fn parse(text: &str, syslogsocket: &str) -> Result<Destination, String> {
+        let call = options::parse(&Text::new(text, None)).map_err(|error| error.to_string())?;
+        let name = call.name.as_str();
+        let target = match name.to_ascii_uppercase().as_str() {
             "STDOUT" => Target::Stdout,
             "SYSOUT" => Target::Sysout,
             "STDERR" => Target::Stderr,
@@ -101,7 +171,25 @@ impl Target {
                 Target::Syslog(if auto { "/dev/log" } else { syslogsocket }.into())
             }
             _ => Target::File(name.into()),
-        }
+        };
+        let mut destination = Destination { name: name.to_owned(), ..target.into() };
+        let option = |option: &str| call.arguments.get(option).map(|value| value.as_str());
+        let truth = |name: &str, otherwise: bool| {
+            let value = option(name).map(str::to_ascii_lowercase);
+            value.map_or(otherwise, |value| matches!(value.as_str(), "1" | "on" | "true" | "yes"))
+        };
+        let syslog = matches!(destination.target, Target::Syslog(_));
+        destination.form = match option("format") {
+            Some(format) => Form::parse(format)?,
+            None => {
+                let time = truth("datetime", !syslog && destination.target != Target::Sysout);
+                Form::usual(time, truth("padding", !syslog))
+            }
+        };
+        let facility = option("facility").map(str::to_ascii_lowercase);
+        let known = facility.and_then(|facility| FACILITIES.iter().position(|known| *known == facility));
+        destination.facility = known.and_then(|known| known.try_into().ok()).unwrap_or(DAEMON);
+        Ok(destination)
     }
 }
 
@@ -122,10 +210,16 @@ impl Error {
     }
 }
 
+/// What is open, and how messages look in it.
+struct Opened {
+    output: Output,
+    form: Form,
+    facility: u8,
+}
+
 enum Output {
     File(File, PathBuf),
     Stdout,
-    Sysout,
     Stderr,
     Syslog(UnixDatagram),
     Null,
@@ -134,7 +228,7 @@ enum Output {
 /// The log of one daemon; shared by all its parts.
 pub struct Logger {
     level: AtomicI32,
-    output: Mutex<Output>,
+    opened: Mutex<Opened>,
     zone: jiff::tz::TimeZone,
     pid: u32,
 }
@@ -150,10 +244,10 @@ impl Logger {
     ///
     /// # Errors
     /// If the file or socket cannot be opened.
-    pub fn open(target: &Target, level: Level) -> Result<Logger, Error> {
+    pub fn open(destination: &Destination, level: Level) -> Result<Logger, Error> {
         Ok(Logger {
             level: AtomicI32::new(level.0),
-            output: Mutex::new(open(target)?),
+            opened: Mutex::new(open(destination)?),
             zone: jiff::tz::TimeZone::system(),
             pid: std::process::id(),
         })
@@ -171,39 +265,31 @@ impl Logger {
         if messages.peek().is_none() {
             return;
         }
-        let mut output = self.output.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if let Output::Syslog(socket) = &*output {
-            messages.for_each(|(level, part, message)| _ = socket.send(self.datagram(level, part, message).as_bytes()));
-            return;
-        }
-        let stamp = if matches!(*output, Output::Sysout) { String::new() } else { self.stamp() + " " };
+        let mut opened = self.opened.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let time = if opened.form.has_time() { self.stamp() } else { String::new() };
         let mut text = String::new();
         for (level, part, message) in messages {
             let (label, message) = (level.label(), printable(message));
-            // `fail2ban.` and the part fill 24 columns
-            let _ = writeln!(text, "{stamp}fail2ban.{part:<15}[{}]: {label:<7} {message}", self.pid);
+            let line = Line { time: &time, part, level: (&label, level.0), process: self.pid, message: &message };
+            if let Output::Syslog(socket) = &opened.output {
+                text.clear();
+                text.push_str(&format!("<{}>", u32::from(opened.facility) * 8 + level.severity()));
+                opened.form.write(&line, &mut text);
+                text.push('\0');
+                // nobody waits for a syslog daemon that is slow
+                let _ = socket.send(text.as_bytes());
+            } else {
+                opened.form.write(&line, &mut text);
+                text.push('\n');
+            }
         }
         // a log that cannot be written must not stop the daemon; nor could it be said anywhere
-        let _ = match &mut *output {
+        let _ = match &mut opened.output {
             Output::File(file, _) => file.write_all(text.as_bytes()),
-            Output::Stdout | Output::Sysout => std::io::stdout().write_all(text.as_bytes()),
+            Output::Stdout => std::io::stdout().write_all(text.as_bytes()),
             Output::Stderr => std::io::stderr().write_all(text.as_bytes()),
             Output::Syslog(_) | Output::Null => Ok(()),
         };
-    }
-
-    /// A message for the syslog socket.
-    fn datagram(&self, level: Level, part: &str, message: &str) -> String {
-        let severity = match level.0 {
-            50.. => 2,
-            40.. => 3,
-            30.. => 4,
-            25.. => 5,
-            20.. => 6,
-            _ => 7,
-        };
-        let message = printable(message);
-        format!("<{}>fail2ban.{part}[{}]: {} {message}\0", 24 + severity, self.pid, level.label())
     }
 
     /// The present level.
@@ -220,9 +306,9 @@ impl Logger {
     ///
     /// # Errors
     /// If the file or socket cannot be opened.
-    pub fn set_target(&self, target: &Target) -> Result<(), Error> {
-        let new = open(target)?;
-        *self.output.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = new;
+    pub fn set_target(&self, destination: &Destination) -> Result<(), Error> {
+        let new = open(destination)?;
+        *self.opened.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = new;
         Ok(())
     }
 
@@ -231,10 +317,10 @@ impl Logger {
     /// # Errors
     /// If it cannot be opened; the old file stays in use.
     pub fn reopen(&self) -> Result<bool, Error> {
-        let mut output = self.output.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let Output::File(_, path) = &*output else { return Ok(false) };
+        let mut opened = self.opened.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let Output::File(_, path) = &opened.output else { return Ok(false) };
         let path = path.clone();
-        *output = Output::File(append(&path)?, path);
+        opened.output = Output::File(append(&path)?, path);
         Ok(true)
     }
 
@@ -266,11 +352,10 @@ pub fn day_time(time: Time, zone: &jiff::tz::TimeZone) -> String {
         .map_or_else(|_| "?".to_owned(), |t| zone.to_datetime(t).strftime("%Y-%m-%d %H:%M:%S").to_string())
 }
 
-fn open(target: &Target) -> Result<Output, Error> {
-    Ok(match target {
+fn open(destination: &Destination) -> Result<Opened, Error> {
+    let output = match &destination.target {
         Target::File(path) => Output::File(append(path)?, path.clone()),
-        Target::Stdout => Output::Stdout,
-        Target::Sysout => Output::Sysout,
+        Target::Stdout | Target::Sysout => Output::Stdout,
         Target::Stderr => Output::Stderr,
         Target::Null => Output::Null,
         Target::Syslog(path) => {
@@ -282,7 +367,8 @@ fn open(target: &Target) -> Result<Output, Error> {
             };
             Output::Syslog(connect().map_err(|source| Error { path: path.clone(), source, syslog: true })?)
         }
-    })
+    };
+    Ok(Opened { output, form: destination.form.clone(), facility: destination.facility })
 }
 
 fn append(path: &Path) -> Result<File, Error> {
@@ -321,7 +407,7 @@ mod tests {
     fn a_line_has_the_form_that_others_parse() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log");
-        let logger = Logger::open(&Target::File(path.clone()), Level::INFO).unwrap();
+        let logger = Logger::open(&Target::File(path.clone()).into(), Level::INFO).unwrap();
         logger.log(Level::NOTICE, "actions", "[j1] Ban 192.0.2.1");
         logger.log(Level::DEBUG, "actions", "unseen");
         logger.log(Level::INFO, "filter", "[j1] Found \u{1b}[31mred");
@@ -338,7 +424,7 @@ mod tests {
     fn rotation_is_followed_by_name() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log");
-        let logger = Logger::open(&Target::File(path.clone()), Level::INFO).unwrap();
+        let logger = Logger::open(&Target::File(path.clone()).into(), Level::INFO).unwrap();
         std::fs::rename(&path, folder.path().join("log.1")).unwrap();
         assert!(logger.reopen().unwrap());
         logger.log(Level::INFO, "server", "again");

@@ -3,7 +3,7 @@
 use crate::control::{FailureKind, Reply, Value};
 use crate::fail2ban::time;
 use crate::server::engine::Engine;
-use crate::server::logging::{Level, Target, shown};
+use crate::server::logging::{Destination, Level, Target, shown};
 use crate::server::setup::{number, text};
 use crate::server::{NAME, causes, own};
 
@@ -79,12 +79,14 @@ impl Engine {
     }
 
     fn set_logtarget(&mut self, target: &str) -> Reply {
-        if self.general.logtarget == target {
-            return Ok(target.into());
+        let parsed = Destination::parse(target, &self.general.syslogsocket);
+        let parsed = parsed.map_err(|text| failure(FailureKind::Value, text))?;
+        // other options alone change nothing
+        if self.general.logtarget == parsed.name {
+            return Ok(parsed.name.into());
         }
         // what was said before belongs into the old one
         self.settle();
-        let parsed = Target::parse(target, &self.general.syslogsocket);
         if let Err(error) = self.logger.set_target(&parsed) {
             let text = match error.syslog_socket() {
                 Some(path) => {
@@ -95,16 +97,16 @@ impl Engine {
             self.effects.line(Level::ERROR, "server", text);
             return Err(failure(FailureKind::Exception, "Failed to change log target"));
         }
-        target.clone_into(&mut self.general.logtarget);
+        self.general.logtarget.clone_from(&parsed.name);
         let name = format!("{} v{}", NAME, self.options.compat.version());
         self.effects.line(Level::INFO, "server", format!("Start {name}"));
-        let place = match &parsed {
-            Target::Syslog(socket) => format!(" ({})", shown(&socket.to_string_lossy())),
+        let place = match &parsed.target {
+            Target::Syslog(socket) if parsed.name == "SYSLOG" => format!(" ({})", shown(&socket.to_string_lossy())),
             _ => String::new(),
         };
-        let text = format!("Changed logging target to {}{place} for {name}", shown(target));
+        let text = format!("Changed logging target to {}{place} for {name}", shown(&parsed.name));
         self.effects.line(Level::INFO, "server", text);
-        Ok(target.into())
+        Ok(parsed.name.into())
     }
 
     pub(in crate::server) fn flush_logs(&mut self) -> Reply {
