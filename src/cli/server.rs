@@ -90,6 +90,7 @@ pub fn foreground(options: &Options) -> Result<(), String> {
         },
         firewall: kind(options, &settings)?,
         socket: Some(socket.clone()),
+        group: settings.control_group.clone(),
         pidfile: Some(pidfile),
         background: options.detached,
         logtarget,

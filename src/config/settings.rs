@@ -98,6 +98,8 @@ pub struct Settings {
     pub undecided_of: BTreeMap<String, Undecided>,
     /// The tables `[jail.NAME]`.
     pub jails: Vec<Named>,
+    /// Key `control.group`: whose members may use the control socket, besides root.
+    pub control_group: Option<String>,
 }
 
 /// A jail that the settings name.
@@ -118,6 +120,7 @@ impl Default for Settings {
             undecided: Undecided::default(),
             undecided_of: BTreeMap::new(),
             jails: Vec::new(),
+            control_group: None,
         }
     }
 }
@@ -194,6 +197,16 @@ pub fn parse(text: &str, path: &Path) -> (Settings, Vec<Problem>) {
                     settings.backend = backend.unwrap_or(settings.backend);
                 }
             }
+            "control" => {
+                for (key, value) in reader.table(value, "write [control]") {
+                    if key.get_ref() != "group" {
+                        reader.unknown(key, "[control] has the key `group`");
+                        continue;
+                    }
+                    let name = |word: &str| (!word.is_empty()).then(|| word.to_owned());
+                    settings.control_group = reader.word(value, "write the name of a group", name);
+                }
+            }
             "undecided" => settings.undecided = reader.undecided(value).unwrap_or(settings.undecided),
             "jail" => {
                 for (name, value) in reader.table(value, "write [jail.NAME]") {
@@ -209,8 +222,8 @@ pub fn parse(text: &str, path: &Path) -> (Settings, Vec<Problem>) {
                 }
             }
             _ => {
-                let keys = "the keys are `compat`, `native_actions`, `undecided`, `firewall.backend` and \
-                            `jail.NAME.undecided`";
+                let keys = "the keys are `compat`, `native_actions`, `undecided`, `control.group`, \
+                            `firewall.backend` and `jail.NAME.undecided`";
                 reader.unknown(key, keys);
             }
         }
@@ -299,6 +312,20 @@ mod tests {
         assert_eq!(parse("[firewall]\nbackend = \"memory\"", Path::new("x")).0.backend, Backend::Memory);
         let (_, problems) = parse("compat = \n", Path::new("x"));
         assert_eq!(problems[0].span.line, 1);
+    }
+
+    #[test]
+    fn the_group_that_may_use_the_control_socket_has_a_name() {
+        assert_eq!(parse("[control]\ngroup = \"adm\"", Path::new("x")).0.control_group.as_deref(), Some("adm"));
+        for (text, problem) in [
+            ("[control]\ngroup = 4", "this value is not known"),
+            ("[control]\ngroup = \"\"", "this value is not known"),
+            ("[control]\nmode = 4", "unknown key `mode`"),
+            ("control = 4", "this is no table"),
+        ] {
+            let (settings, problems) = parse(text, Path::new("x"));
+            assert_eq!((settings.control_group, &*problems[0].text), (None, problem));
+        }
     }
 
     #[test]

@@ -19,7 +19,7 @@ use crate::firewall::{self, Firewall};
 
 use super::engine::{Engine, Event};
 use super::logging::{Level, Logger, shown};
-use super::socket::{self, Socket};
+use super::socket::{self, Socket, Trouble};
 use super::{engine, notify};
 
 /// Requests of clients that wait for the engine.
@@ -34,6 +34,8 @@ pub struct Options {
     pub firewall: Kind,
     /// The control socket; none, and nobody can ask.
     pub socket: Option<PathBuf>,
+    /// The group that may use the control socket besides root.
+    pub group: Option<String>,
     /// Where the process number is written; none, and it is not.
     pub pidfile: Option<PathBuf>,
     /// Whether the terminal is left: SIGHUP is then the only thing that a terminal's end sends.
@@ -73,14 +75,23 @@ fn system(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Error {
 /// If the socket is in use or the kernel cannot be told. A jail that cannot start is logged and
 /// left out.
 pub fn run(configuration: &Configuration, options: Options, logger: Logger) -> Result<(), Error> {
-    let socket = options.socket.as_deref().map(Socket::bind).transpose()?;
+    let socket = options.socket.as_deref().map(|path| Socket::bind(path, options.group.as_deref())).transpose()?;
     let firewall = firewall::open(options.firewall)?;
     let _pidfile = options.pidfile.clone().map(PidFile::write).transpose()?;
     raise_file_limit();
     let logger = Arc::new(logger);
     let reported = logger.clone();
-    let report = move |why: &str| {
-        reported.log(Level::ERROR, "asyncserver", &format!("PROTO-error: load message failed: {}", shown(why)));
+    let report = move |trouble: &Trouble| match trouble {
+        Trouble::Unreadable(why) => {
+            reported.log(Level::ERROR, "asyncserver", &format!("PROTO-error: load message failed: {}", shown(why)));
+        }
+        Trouble::Stranger(user) => {
+            let text = format!(
+                "User {user} may not use the control socket, although its file is open to everybody; for a group \
+                 there is `control.group` in sekimori.toml. This is said once"
+            );
+            reported.log(Level::WARNING, "asyncserver", &text);
+        }
     };
     let socket = socket.map(|socket| socket.with_version(options.engine.compat.version()).with_report(report));
     logger.log(Level::INFO, "server", &"-".repeat(50));

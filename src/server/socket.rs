@@ -2,7 +2,9 @@
 //!
 //! Everything here waits; nothing decides. `ping` and `version` are answered at once, whatever the
 //! engine does. A client that is slow, silent or says too much costs its own connection only.
-//! Who may connect is the file's mode alone: 0600 from the moment the file exists.
+//! Who may connect is the file's mode alone, which is right before anybody can: the owner's, or a group's as well.
+//! Only the kernel knows all groups of whoever connects, and lists of rights that an administrator may have given. If
+//! the file is opened to everybody all the same, those who connect are asked who they are.
 
 use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt};
@@ -11,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{FlockOperation, Mode};
+use rustix::fs::{AtFlags, FlockOperation, Gid, Mode};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
@@ -24,7 +26,7 @@ use crate::control::{self, Value};
 use crate::fail2ban::protocol::{self, Encoding, Requests};
 
 /// Connections at once; one more and the one that has been silent longest is closed.
-pub const MAX_CONNECTIONS: usize = 256;
+pub const MAX_CONNECTIONS: usize = 1024;
 /// Bytes of requests that are not whole yet, of all connections together.
 pub const MAX_BUFFERED: usize = 4 * protocol::MAX_REQUEST;
 /// A request that has begun goes on within this time.
@@ -65,6 +67,12 @@ pub enum Error {
         /// What is in the way.
         path: PathBuf,
     },
+    /// The settings name a group that does not exist.
+    #[error("there is no group `{name}`, which is to use the control socket")]
+    NoGroup {
+        /// The name.
+        name: String,
+    },
     /// The file system or the kernel refuses.
     #[error("cannot make the control socket `{}`", path.display())]
     Make {
@@ -80,13 +88,23 @@ pub enum Error {
 pub struct Socket {
     listener: std::os::unix::net::UnixListener,
     file: File,
+    group: Option<Gid>,
     version: String,
     report: Report,
 }
 
-/// Where requests that cannot be read are told of.
+/// What is told of clients.
+#[derive(Debug)]
+pub enum Trouble<'a> {
+    /// A request could not be read, for this reason.
+    Unreadable(&'a str),
+    /// This user came in by a file that is open to everybody.
+    Stranger(u32),
+}
+
+/// Where trouble is told of.
 #[derive(Clone)]
-struct Report(Arc<dyn Fn(&str) + Send + Sync>);
+struct Report(Arc<dyn Fn(&Trouble<'_>) + Send + Sync>);
 
 impl std::fmt::Debug for Report {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -115,12 +133,13 @@ fn identity(path: &Path) -> Option<(u64, u64)> {
 }
 
 impl Socket {
-    /// Makes the socket's file, and its directory if that is missing. A socket that nobody listens
-    /// at any more is replaced.
+    /// Makes the socket's file, and its directory if that is missing, for the owner and a `group`. A socket that
+    /// nobody listens at any more is replaced.
     ///
     /// # Errors
-    /// If somebody listens there, something else has the name, or the file cannot be made.
-    pub fn bind(path: &Path) -> Result<Socket, Error> {
+    /// If somebody listens there, something else has the name, the group does not exist, or the file cannot be made.
+    pub fn bind(path: &Path, group: Option<&str>) -> Result<Socket, Error> {
+        let group = group.map(known_group).transpose()?;
         let failed = |source| Error::Make { path: path.to_owned(), source };
         let directory = match path.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -128,6 +147,10 @@ impl Socket {
         };
         if !directory.exists() {
             std::fs::DirBuilder::new().mode(0o755).create(directory).map_err(failed)?;
+            if let Some(group) = group {
+                open_to(group, directory, Mode::RWXU | Mode::RGRP | Mode::XGRP)
+                    .map_err(|error| failed(error.into()))?;
+            }
         }
         // two servers that start at once must not replace each other's socket
         let lock = std::fs::File::open(directory).map_err(failed)?;
@@ -151,19 +174,20 @@ impl Socket {
                 Err(error) => return Err(failed(error)),
             }
         }
-        let listener = listen(path).map_err(|error| failed(error.into()))?;
+        let listener = listen(path, group).map_err(|error| failed(error.into()))?;
         let identity = identity(path).ok_or_else(|| failed(std::io::ErrorKind::NotFound.into()))?;
         Ok(Socket {
             listener: listener.into(),
             file: File { path: path.to_owned(), identity },
+            group,
             version: Compat::default().version().to_owned(),
             report: Report(Arc::new(|_| {})),
         })
     }
 
-    /// Has told why a request could not be read.
+    /// Has trouble with clients told of.
     #[must_use]
-    pub fn with_report(mut self, report: impl Fn(&str) + Send + Sync + 'static) -> Socket {
+    pub fn with_report(mut self, report: impl Fn(&Trouble<'_>) + Send + Sync + 'static) -> Socket {
         self.report = Report(Arc::new(report));
         self
     }
@@ -181,7 +205,8 @@ impl Socket {
     /// Needs a tokio runtime with I/O and time; one thread is enough.
     pub async fn serve(self, requests: mpsc::Sender<Request>) {
         // held to the end: the file goes last, and on every way out
-        let _file = self.file;
+        let file = self.file;
+        let mut strangers = false;
         // fails only outside of a runtime or without descriptors; then there are no clients either
         let Ok(listener) = self.listener.set_nonblocking(true).and_then(|()| UnixListener::from_std(self.listener))
         else {
@@ -210,6 +235,12 @@ impl Socket {
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             };
+            if let Some(user) = file.stranger(&stream, self.group) {
+                if !std::mem::replace(&mut strangers, true) {
+                    (shared.report.0)(&Trouble::Stranger(user));
+                }
+                continue;
+            }
             if peers.len() >= MAX_CONNECTIONS && !close_most_silent(&mut peers) {
                 continue;
             }
@@ -229,13 +260,48 @@ impl Socket {
     }
 }
 
+impl File {
+    /// The user, if it is one whom nobody has let in: the file is open to everybody, and this is neither root, nor
+    /// the server's user, nor of the group.
+    fn stranger(&self, stream: &UnixStream, group: Option<Gid>) -> Option<u32> {
+        let open =
+            std::fs::symlink_metadata(&self.path).is_ok_and(|found| found.mode() & Mode::WOTH.as_raw_mode() != 0);
+        if !open {
+            return None;
+        }
+        // one of whom nothing is known is nobody's friend
+        let Ok(peer) = stream.peer_cred() else { return Some(u32::MAX) };
+        let known = peer.uid() == 0
+            || peer.uid() == rustix::process::geteuid().as_raw()
+            || group.is_some_and(|group| peer.gid() == group.as_raw());
+        (!known).then_some(peer.uid())
+    }
+}
+
+fn known_group(name: &str) -> Result<Gid, Error> {
+    match nix::unistd::Group::from_name(name) {
+        Ok(Some(group)) => Ok(Gid::from_raw(group.gid.as_raw())),
+        _ => Err(Error::NoGroup { name: name.to_owned() }),
+    }
+}
+
+/// Gives a file to a group, and then the mode to the file.
+fn open_to(group: Gid, path: &Path, mode: Mode) -> Result<(), rustix::io::Errno> {
+    rustix::fs::chownat(rustix::fs::CWD, path, None, Some(group), AtFlags::SYMLINK_NOFOLLOW)?;
+    rustix::fs::chmod(path, mode)
+}
+
 /// Mode 0600 from the beginning on: the kernel takes it from the socket's inode, so that no other
-/// thread's files are touched as by a umask.
-fn listen(path: &Path) -> Result<rustix::fd::OwnedFd, rustix::io::Errno> {
+/// thread's files are touched as by a umask. What a group needs is added before anybody is listened to.
+fn listen(path: &Path, group: Option<Gid>) -> Result<rustix::fd::OwnedFd, rustix::io::Errno> {
     let address = SocketAddrUnix::new(path)?;
     let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
-    rustix::fs::fchmod(socket.as_fd(), Mode::RUSR | Mode::WUSR)?;
+    let owner = Mode::RUSR | Mode::WUSR;
+    rustix::fs::fchmod(socket.as_fd(), owner)?;
     rustix::net::bind(&socket, &address)?;
+    if let Some(group) = group {
+        open_to(group, path, owner | Mode::RGRP | Mode::WGRP)?;
+    }
     rustix::net::listen(&socket, BACKLOG)?;
     Ok(socket)
 }
@@ -324,7 +390,7 @@ impl Connection {
                 let bytes = match request {
                     protocol::Request::Close => return,
                     protocol::Request::Refused { reply, why } => {
-                        why.iter().for_each(|why| (self.shared.report.0)(why));
+                        why.iter().for_each(|why| (self.shared.report.0)(&Trouble::Unreadable(why)));
                         reply
                     }
                     protocol::Request::Command { words, encoding } => self.shared.answer(words, encoding).await,

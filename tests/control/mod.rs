@@ -1,5 +1,6 @@
 //! Our server as clients see it: Fail2Ban's real client, ours, and programs that send JSON.
 
+mod access;
 mod manual;
 mod replies;
 mod sessions;

@@ -20,7 +20,7 @@ struct Served {
 impl Served {
     fn start() -> Served {
         let dir = tempfile::tempdir().unwrap();
-        let socket = Socket::bind(&dir.path().join("sock")).unwrap().with_version("7.0");
+        let socket = Socket::bind(&dir.path().join("sock"), None).unwrap().with_version("7.0");
         let (sender, mut receiver) = mpsc::channel::<Request>(4);
         let (release, wait) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
@@ -123,21 +123,27 @@ fn only_the_owner_may_connect_and_the_file_goes_at_the_end() {
 fn the_file_of_a_dead_server_is_replaced_that_of_a_living_one_and_anything_else_is_not() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("run/sock");
-    let first = Socket::bind(&path).unwrap();
-    assert!(matches!(Socket::bind(&path), Err(Error::InUse { .. })));
+    let first = Socket::bind(&path, None).unwrap();
+    assert!(matches!(Socket::bind(&path, None), Err(Error::InUse { .. })));
     drop(first);
     assert!(!path.exists());
     // closed without removing the file, as after `kill -9`
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
-    let second = Socket::bind(&path).unwrap();
+    let second = Socket::bind(&path, None).unwrap();
     // a file that is not ours any more stays
     std::fs::remove_file(&path).unwrap();
     std::fs::write(&path, "something else").unwrap();
     drop(second);
-    assert!(matches!(Socket::bind(&path), Err(Error::NotASocket { .. })));
+    assert!(matches!(Socket::bind(&path, None), Err(Error::NotASocket { .. })));
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "something else");
+    // nor is a link followed, nor a directory taken away
+    let link = dir.path().join("link");
+    std::os::unix::fs::symlink(&path, &link).unwrap();
+    assert!(matches!(Socket::bind(&link, None), Err(Error::NotASocket { .. })));
+    assert!(matches!(Socket::bind(dir.path(), None), Err(Error::NotASocket { .. })));
+    assert_eq!(std::fs::read_link(&link).unwrap(), path);
     let long = dir.path().join("x".repeat(200));
-    assert!(matches!(Socket::bind(&long), Err(Error::Make { .. })));
+    assert!(matches!(Socket::bind(&long, None), Err(Error::Make { .. })));
 }
 
 #[test]
@@ -166,8 +172,17 @@ fn a_command_without_an_answer_is_told_that_the_server_stops() {
     assert_eq!(failure.arguments, [Value::List(vec!["SHUTDOWN".into()])]);
 }
 
+/// Both ends of all connections are in this process.
+fn raise_file_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    setrlimit(Resource::Nofile, limit).unwrap();
+}
+
 #[test]
 fn silent_connections_make_room_for_new_ones_but_not_those_that_wait_for_an_answer() {
+    raise_file_limit();
     let served = Served::start();
     let mut waiting = served.client();
     waiting.send(&["hang".into()]);
