@@ -9,7 +9,7 @@ use super::filter::{Located, ResolvedFilter};
 use super::interpolate::{Error, Scope, Vars};
 use super::layer::{Files, Merged};
 use super::text::Text;
-use super::{Options, action, filter, logpath, options, repr};
+use super::{Options, action, filter, logpath, options, repr, vendor};
 use crate::config::settings::Compat;
 use crate::control::Value;
 
@@ -364,7 +364,9 @@ impl Reader<'_> {
                 let text = format!("`{path}` is a link to a file that does not exist; leaving it out");
                 self.found.push(Diagnostic::warning(line.span(), text).jail(name));
             }
-            if found.files.is_empty() && !pattern.is_empty() {
+            // the built-in jails name the places of several distributions
+            let built_in = line.span().is_some_and(|span| span.file.starts_with(vendor::PLACE));
+            if found.files.is_empty() && !pattern.is_empty() && !built_in {
                 let text = format!("no file is there for `{pattern}`");
                 let width = pattern.chars().count();
                 self.found.push(Diagnostic::warning(line.span(), text).width(width).jail(name));

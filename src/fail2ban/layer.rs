@@ -16,6 +16,7 @@ use super::diagnostic::{Diagnostic, Severity};
 use super::ini::{self, DEFAULT, File, MAX_FILE, Section};
 use super::interpolate::Scope;
 use super::text::Text;
+use super::vendor;
 use crate::config::Span;
 
 /// How deep includes may nest.
@@ -187,7 +188,7 @@ impl Files {
             }
             Vendor::Embedded(files) => {
                 let (name, text) = files.iter().find(|(name, _)| Path::new(name) == relative)?;
-                Some((PathBuf::from(format!("(built-in)/{name}")), Ok(text.as_bytes().to_vec())))
+                Some((Path::new(vendor::PLACE).join(name), Ok(text.as_bytes().to_vec())))
             }
         })
     }

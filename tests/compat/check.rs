@@ -178,5 +178,6 @@ fn a_machine_without_any_configuration_protects_sshd() {
     let jail = &configuration.jails[0];
     assert_eq!((jail.name.as_str(), jail.error.as_deref()), ("sshd", None));
     assert!(jail.filter.failregex.len() > 5);
-    assert!(!configuration.has_errors(), "{:?}", configuration.diagnostics);
+    // that some of the places where distributions have their logs are not there is nothing to warn about
+    assert!(configuration.diagnostics.is_empty(), "{:?}", configuration.diagnostics);
 }
