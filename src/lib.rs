@@ -9,6 +9,7 @@
 //! jail/      counts failures, decides               -> jail::Decision       (pure, told the time)
 //! firewall/  tells the kernel                          action/  runs other people's commands
 //! state/     remembers across a restart
+//! lookup/    finds out whose an address is          (never on the way of a ban)
 //! server/    connects all of these;  cli/  is what people type
 //! ```
 //!
@@ -24,6 +25,7 @@ pub mod filter;
 pub mod firewall;
 pub mod jail;
 pub mod line;
+pub mod lookup;
 pub mod server;
 pub mod source;
 pub mod state;

@@ -21,8 +21,9 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
         ("firewall", with(&["jail"])),
         ("action", with(&["jail"])),
         ("state", with(&["jail"])),
+        ("lookup", with(&[])),
         ("server", with(&["filter", "jail", "fail2ban", "source", "firewall", "action", "state"])),
-        ("cli", with(&["filter", "fail2ban", "source", "server"])),
+        ("cli", with(&["filter", "fail2ban", "source", "lookup", "server"])),
     ])
 }
 

@@ -3,9 +3,8 @@
 use std::fs;
 use std::net::UdpSocket;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use sekimori::address::Id;
 use sekimori::config::UseDns;
@@ -17,7 +16,8 @@ use sekimori::server::told::Circumstances;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 
-use crate::harness::net::{Host, need};
+use crate::harness::net::Host;
+use crate::harness::nsd::NameServer;
 use crate::in_namespaces;
 
 const ZONE: &str = "$ORIGIN example.org.
@@ -31,54 +31,6 @@ many A 192.0.2.8
 many A 192.0.2.9
 empty TXT \"nothing\"
 ";
-
-/// A name server for `example.org` on the loopback device; ends with the test.
-struct NameServer {
-    child: Child,
-    _dir: tempfile::TempDir,
-}
-
-impl NameServer {
-    fn start() -> NameServer {
-        need("nsd", "nsd");
-        let dir = tempfile::tempdir().unwrap();
-        let at = |name: &str| dir.path().join(name).display().to_string();
-        fs::write(at("zone"), ZONE).unwrap();
-        let configuration = format!(
-            "server:\n ip-address: 127.0.0.1\n server-count: 1\n username: \"\"\n pidfile: \"\"\n xfrdfile: \"\"\n zonelistfile: \"{}\"\n database: \"\"\nremote-control:\n control-enable: no\nzone:\n name: example.org\n zonefile: {}\n",
-            at("list"),
-            at("zone")
-        );
-        fs::write(at("conf"), configuration).unwrap();
-        let child = Command::new("nsd")
-            .args(["-d", "-c", &at("conf")])
-            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
-            .stdin(Stdio::null())
-            .spawn()
-            .unwrap();
-        let server = NameServer { child, _dir: dir };
-        let knock = UdpSocket::bind("127.0.0.1:0").unwrap();
-        knock.connect("127.0.0.1:53").unwrap();
-        knock.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
-        // a question for the zone's address record
-        let question = b"\0\x01\0\0\0\x01\0\0\0\0\0\0\x07example\x03org\0\0\x01\0\x01";
-        let end = Instant::now() + Duration::from_secs(10);
-        while knock.send(question).is_err() || knock.recv(&mut [0; 512]).is_err() {
-            assert!(Instant::now() < end, "nsd does not answer");
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        server
-    }
-}
-
-impl Drop for NameServer {
-    fn drop(&mut self) {
-        // not a kill: it has children
-        let _ =
-            rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), rustix::process::Signal::TERM);
-        let _ = self.child.wait();
-    }
-}
 
 /// Has names looked up at 127.0.0.1, within this test's mount namespace.
 fn own_resolver(here: Host, dir: &Path) {
@@ -157,7 +109,7 @@ fn a_host_name_in_a_log_means_all_its_addresses() {
     let net = in_namespaces!();
     let dir = tempfile::tempdir().unwrap();
     own_resolver(net.server(), dir.path());
-    let server = NameServer::start();
+    let server = NameServer::start(&[("example.org", ZONE)]);
     let mut stage = Stage::start();
     let warn = policy(&["192.0.2.9"], UseDns::Warn);
     let (mut failures, notes) = stage.shown(name("home.example.org"), &warn);
@@ -187,7 +139,7 @@ fn a_name_in_ignoreip_protects_its_addresses() {
     let net = in_namespaces!();
     let dir = tempfile::tempdir().unwrap();
     own_resolver(net.server(), dir.path());
-    let _server = NameServer::start();
+    let _server = NameServer::start(&[("example.org", ZONE)]);
     let mut stage = Stage::start();
     let policy = policy(&["nobody.example.org", "home.example.org", "many.example.org"], UseDns::Warn);
     let (failures, notes) = stage.shown(id("2001:db8::7"), &policy);

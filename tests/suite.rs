@@ -12,6 +12,7 @@ mod daemon;
 mod demo;
 mod firewall;
 mod harness;
+mod lookup;
 mod questions;
 mod regex;
 mod shell;

@@ -129,7 +129,7 @@ pub fn run(program: &str, mut options: Options) -> ExitCode {
 }
 
 /// A line on stdout; whoever closed it does not want to know.
-fn print(text: &str) {
+pub(super) fn print(text: &str) {
     let mut out = io::stdout().lock();
     let _ = writeln!(out, "{text}").and_then(|()| out.flush());
 }

@@ -7,6 +7,7 @@ pub mod background;
 pub mod check;
 pub mod client;
 pub mod configuration;
+pub mod contact;
 pub mod demo;
 pub mod dump;
 pub mod options;
@@ -32,6 +33,7 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
     match words.get(1).map(String::as_str) {
         Some("client") => client::main(&words[1..]),
         Some("server") => server::main(&words[1..]),
+        Some("contact") => contact::main(&words[1..]),
         Some("demo") => demo::main(&words[1..]),
         Some("regex") => regex::main(&words[1..]),
         Some("completions") => shell::completions(&words[2..]),
@@ -42,7 +44,7 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
         }
         _ => {
             eprintln!(
-                "usage: sekimori client [OPTIONS] COMMAND (see sekimori client --help)\n       sekimori server [OPTIONS] (see sekimori server --help)\n       sekimori regex [OPTIONS] LOG REGEX\n       sekimori demo\n       sekimori completions bash|zsh|fish [PROGRAM]\n       sekimori manual DIRECTORY"
+                "usage: sekimori client [OPTIONS] COMMAND (see sekimori client --help)\n       sekimori server [OPTIONS] (see sekimori server --help)\n       sekimori regex [OPTIONS] LOG REGEX\n       sekimori contact ADDRESS...\n       sekimori demo\n       sekimori completions bash|zsh|fish [PROGRAM]\n       sekimori manual DIRECTORY"
             );
             ExitCode::from(255)
         }

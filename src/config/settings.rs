@@ -7,6 +7,7 @@ use std::sync::Arc;
 use toml::de::{DeTable, DeValue};
 
 use super::Span;
+use super::contact::Contact;
 
 /// Largest settings file that is read, in bytes.
 pub const MAX_FILE: u64 = 1 << 20;
@@ -100,6 +101,8 @@ pub struct Settings {
     pub jails: Vec<Named>,
     /// Key `control.group`: whose members may use the control socket, besides root.
     pub control_group: Option<String>,
+    /// The table `[contact]`.
+    pub contact: Contact,
 }
 
 /// A jail that the settings name.
@@ -121,6 +124,7 @@ impl Default for Settings {
             undecided_of: BTreeMap::new(),
             jails: Vec::new(),
             control_group: None,
+            contact: Contact::default(),
         }
     }
 }
@@ -207,6 +211,7 @@ pub fn parse(text: &str, path: &Path) -> (Settings, Vec<Problem>) {
                     settings.control_group = reader.word(value, "write the name of a group", name);
                 }
             }
+            "contact" => settings.contact = Contact::read(&mut reader, value),
             "undecided" => settings.undecided = reader.undecided(value).unwrap_or(settings.undecided),
             "jail" => {
                 for (name, value) in reader.table(value, "write [jail.NAME]") {
@@ -223,7 +228,7 @@ pub fn parse(text: &str, path: &Path) -> (Settings, Vec<Problem>) {
             }
             _ => {
                 let keys = "the keys are `compat`, `native_actions`, `undecided`, `control.group`, \
-                            `firewall.backend` and `jail.NAME.undecided`";
+                            `firewall.backend`, `contact` and `jail.NAME.undecided`";
                 reader.unknown(key, keys);
             }
         }
@@ -234,7 +239,8 @@ pub fn parse(text: &str, path: &Path) -> (Settings, Vec<Problem>) {
 /// A key and its value.
 type Entry<'v, 'i> = (&'v toml::Spanned<std::borrow::Cow<'i, str>>, &'v toml::Spanned<DeValue<'i>>);
 
-struct Reader<'a> {
+/// What is being read.
+pub(super) struct Reader<'a> {
     text: &'a str,
     file: Arc<PathBuf>,
     problems: Vec<Problem>,
@@ -250,18 +256,18 @@ impl Reader<'_> {
         Span { file: Arc::clone(&self.file), line: number(line), column: number(column) }
     }
 
-    fn problem(&mut self, range: std::ops::Range<usize>, text: String, help: &str) {
+    pub(super) fn problem(&mut self, range: std::ops::Range<usize>, text: String, help: &str) {
         let span = self.span(range.start);
         let width = self.text.get(range).map_or(0, |part| part.lines().next().unwrap_or("").chars().count());
         self.problems.push(Problem { span, width, text, help: help.to_owned() });
     }
 
-    fn unknown(&mut self, key: &toml::Spanned<std::borrow::Cow<'_, str>>, help: &str) {
+    pub(super) fn unknown(&mut self, key: &toml::Spanned<std::borrow::Cow<'_, str>>, help: &str) {
         self.problem(key.span(), format!("unknown key `{}`", key.get_ref()), help);
     }
 
     /// The keys of a table; none if it is something else, which is a problem.
-    fn table<'v, 'i>(&mut self, value: &'v toml::Spanned<DeValue<'i>>, help: &str) -> Vec<Entry<'v, 'i>> {
+    pub(super) fn table<'v, 'i>(&mut self, value: &'v toml::Spanned<DeValue<'i>>, help: &str) -> Vec<Entry<'v, 'i>> {
         if let DeValue::Table(table) = value.get_ref() {
             return table.iter().collect();
         }
@@ -277,7 +283,8 @@ impl Reader<'_> {
         })
     }
 
-    fn word<T>(
+    /// A value that `known` can read.
+    pub(super) fn word<T>(
         &mut self,
         value: &toml::Spanned<DeValue<'_>>,
         help: &str,
@@ -291,6 +298,19 @@ impl Reader<'_> {
             self.problem(value.span(), "this value is not known".to_owned(), help);
         }
         found
+    }
+
+    /// Several such values, or one.
+    pub(super) fn words<T>(
+        &mut self,
+        value: &toml::Spanned<DeValue<'_>>,
+        help: &str,
+        known: impl Fn(&str) -> Option<T>,
+    ) -> Vec<T> {
+        match value.get_ref() {
+            DeValue::Array(values) => values.iter().filter_map(|value| self.word(value, help, &known)).collect(),
+            _ => self.word(value, help, known).into_iter().collect(),
+        }
     }
 }
 

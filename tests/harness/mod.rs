@@ -3,4 +3,5 @@
 pub mod daemon;
 pub mod journal;
 pub mod net;
+pub mod nsd;
 pub mod random;
