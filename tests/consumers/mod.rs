@@ -1,4 +1,7 @@
-//! Programs of others that watch Fail2Ban, as Debian has them, on our server.
+//! Programs of others that watch Fail2Ban, as Debian, npm and PyPI have them, on our server.
+
+mod clients;
+mod exporter;
 
 use std::os::unix::fs::symlink;
 use std::process::{Command, Stdio};
