@@ -15,6 +15,8 @@ mod harness;
 mod lookup;
 mod questions;
 mod regex;
+mod shadow;
 mod shell;
 mod source;
 mod state;
+mod takeover;
