@@ -10,6 +10,7 @@
 //! firewall/  tells the kernel                          action/  runs other people's commands
 //! state/     remembers across a restart
 //! lookup/    finds out whose an address is          (never on the way of a ban)
+//! report/    tells the owner, in a form that an abuse desk can act on
 //! server/    connects all of these;  cli/  is what people type
 //! ```
 //!
@@ -26,6 +27,7 @@ pub mod firewall;
 pub mod jail;
 pub mod line;
 pub mod lookup;
+pub mod report;
 pub mod server;
 pub mod source;
 pub mod state;

@@ -22,8 +22,9 @@ fn allowed() -> BTreeMap<&'static str, Vec<&'static str>> {
         ("action", with(&["jail"])),
         ("state", with(&["jail"])),
         ("lookup", with(&[])),
+        ("report", with(&["filter"])),
         ("server", with(&["filter", "jail", "fail2ban", "source", "firewall", "action", "state"])),
-        ("cli", with(&["filter", "fail2ban", "source", "lookup", "server"])),
+        ("cli", with(&["filter", "fail2ban", "source", "lookup", "report", "server"])),
     ])
 }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 pub mod contact;
 pub mod journal;
+pub mod report;
 pub mod settings;
 
 /// A place in a configuration file; lines and columns count from 1, columns in characters.

@@ -8,6 +8,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::Span;
 use super::contact::Contact;
+use super::report::Report;
 
 /// Largest settings file that is read, in bytes.
 pub const MAX_FILE: u64 = 1 << 20;
@@ -103,6 +104,8 @@ pub struct Settings {
     pub control_group: Option<String>,
     /// The table `[contact]`.
     pub contact: Contact,
+    /// The table `[report]`.
+    pub report: Report,
 }
 
 /// A jail that the settings name.
@@ -125,6 +128,7 @@ impl Default for Settings {
             jails: Vec::new(),
             control_group: None,
             contact: Contact::default(),
+            report: Report::default(),
         }
     }
 }
@@ -212,6 +216,7 @@ pub fn parse(text: &str, path: &Path) -> (Settings, Vec<Problem>) {
                 }
             }
             "contact" => settings.contact = Contact::read(&mut reader, value),
+            "report" => settings.report = Report::read(&mut reader, value),
             "undecided" => settings.undecided = reader.undecided(value).unwrap_or(settings.undecided),
             "jail" => {
                 for (name, value) in reader.table(value, "write [jail.NAME]") {
@@ -228,7 +233,7 @@ pub fn parse(text: &str, path: &Path) -> (Settings, Vec<Problem>) {
             }
             _ => {
                 let keys = "the keys are `compat`, `native_actions`, `undecided`, `control.group`, \
-                            `firewall.backend`, `contact` and `jail.NAME.undecided`";
+                            `firewall.backend`, `contact`, `report` and `jail.NAME.undecided`";
                 reader.unknown(key, keys);
             }
         }

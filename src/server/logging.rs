@@ -13,7 +13,6 @@ use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicI32, Ordering};
-use std::sync::mpsc::Sender;
 
 use crate::fail2ban::options;
 use crate::fail2ban::text::Text;
@@ -223,7 +222,6 @@ enum Output {
     Stdout,
     Stderr,
     Syslog(UnixDatagram),
-    Told(Sender<String>),
     Null,
 }
 
@@ -255,17 +253,6 @@ impl Logger {
         })
     }
 
-    /// A log whose messages go to somebody of this program, without time and part.
-    #[must_use]
-    pub fn telling(to: Sender<String>, level: Level) -> Logger {
-        Logger {
-            level: AtomicI32::new(level.0),
-            opened: Mutex::new(Opened { output: Output::Told(to), form: Form::usual(false, false), facility: DAEMON }),
-            zone: jiff::tz::TimeZone::system(),
-            pid: std::process::id(),
-        }
-    }
-
     /// Writes one message of a part (`actions`, `filter`, `server` …).
     pub fn log(&self, level: Level, part: &str, message: &str) {
         self.log_all([(level, part, message)]);
@@ -279,9 +266,6 @@ impl Logger {
             return;
         }
         let mut opened = self.opened.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        if let Output::Told(to) = &opened.output {
-            return messages.for_each(|(_, _, message)| _ = to.send(message.to_owned()));
-        }
         let time = if opened.form.has_time() { self.stamp() } else { String::new() };
         let mut text = String::new();
         for (level, part, message) in messages {
@@ -304,7 +288,7 @@ impl Logger {
             Output::File(file, _) => file.write_all(text.as_bytes()),
             Output::Stdout => std::io::stdout().write_all(text.as_bytes()),
             Output::Stderr => std::io::stderr().write_all(text.as_bytes()),
-            Output::Syslog(_) | Output::Told(_) | Output::Null => Ok(()),
+            Output::Syslog(_) | Output::Null => Ok(()),
         };
     }
 

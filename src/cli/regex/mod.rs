@@ -28,6 +28,7 @@ use rows::Format;
 use sheet::Sheet;
 use subject::{Failed, Subject};
 
+pub mod failures;
 mod fast;
 mod input;
 mod json;
