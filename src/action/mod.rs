@@ -5,6 +5,7 @@
 
 pub mod command;
 pub mod hosts;
+pub mod mail;
 pub mod python;
 pub mod queue;
 pub mod template;
@@ -23,6 +24,8 @@ pub enum Work {
     Commands(Properties),
     /// By a class in Python.
     Python(Arc<python::Program>),
+    /// By mails.
+    Mail(mail::Options),
 }
 
 impl Work {
@@ -31,7 +34,7 @@ impl Work {
     pub fn properties(&self) -> Option<&Properties> {
         match self {
             Work::Commands(properties) => Some(properties),
-            Work::Python(_) => None,
+            Work::Python(_) | Work::Mail(_) => None,
         }
     }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::mail;
 use super::python::{self, Question};
 use super::worker::{self, Worker};
 use super::{Facts, Ticket, Work};
@@ -150,6 +151,7 @@ impl Queue {
 enum Action {
     Commands(worker::Action),
     Python(Box<python::Action>),
+    Mail(mail::Action),
 }
 
 impl Action {
@@ -157,6 +159,7 @@ impl Action {
         match work {
             Work::Commands(properties) => Action::Commands(worker::Action::new(name, properties, limit(timeout))),
             Work::Python(program) => Action::Python(Box::new(python::Action::new(name, program))),
+            Work::Mail(options) => Action::Mail(mail::Action { name, options }),
         }
     }
 
@@ -164,13 +167,14 @@ impl Action {
         match self {
             Action::Commands(action) => &action.name,
             Action::Python(action) => &action.name,
+            Action::Mail(action) => &action.name,
         }
     }
 
     /// What can be done, and go wrong, before the jail starts.
     async fn prepare(&mut self, worker: &Worker) {
         match self {
-            Action::Commands(_) => {}
+            Action::Commands(_) | Action::Mail(_) => {}
             Action::Python(action) => action.prepare(worker).await,
         }
     }
@@ -181,6 +185,7 @@ impl Action {
                 action.properties = properties;
                 action.timeout = limit(timeout);
             }
+            (Action::Mail(action), Work::Mail(options)) => action.options = options,
             (action, work) => *action = Action::new(action.name().to_owned(), work, timeout),
         }
     }
@@ -189,6 +194,7 @@ impl Action {
         match self {
             Action::Commands(action) => worker.start(action).await,
             Action::Python(action) => action.start(worker).await,
+            Action::Mail(action) => action.start(worker).await,
         }
     }
 
@@ -196,6 +202,7 @@ impl Action {
         match self {
             Action::Commands(action) => worker.ban(action, ticket).await,
             Action::Python(action) => action.ban(worker, "ban", ticket).await,
+            Action::Mail(action) => action.ban(worker, ticket).await,
         }
     }
 
@@ -203,6 +210,7 @@ impl Action {
         match self {
             Action::Commands(action) => worker.reban(action, ticket).await,
             Action::Python(action) => action.ban(worker, "reban", ticket).await,
+            Action::Mail(_) => {}
         }
     }
 
@@ -210,6 +218,7 @@ impl Action {
         match self {
             Action::Commands(action) => worker.prolong(action, ticket).await,
             Action::Python(action) => action.prolong(worker, ticket).await,
+            Action::Mail(_) => {}
         }
     }
 
@@ -217,6 +226,7 @@ impl Action {
         match self {
             Action::Commands(action) => worker.unban(action, ticket).await,
             Action::Python(action) => action.unban(worker, ticket).await,
+            Action::Mail(_) => {}
         }
     }
 
@@ -225,6 +235,8 @@ impl Action {
         match self {
             Action::Commands(action) => worker.flush(action).await,
             Action::Python(action) => action.flush(worker).await,
+            // nobody is told of the end of a ban
+            Action::Mail(_) => true,
         }
     }
 
@@ -233,6 +245,7 @@ impl Action {
         match self {
             Action::Commands(action) => action.misses(ticket),
             Action::Python(action) => action.misses(ticket),
+            Action::Mail(_) => false,
         }
     }
 
@@ -240,6 +253,7 @@ impl Action {
         match self {
             Action::Commands(action) => worker.check(action).await,
             Action::Python(action) => action.check(worker).await,
+            Action::Mail(_) => {}
         }
     }
 
@@ -247,6 +261,7 @@ impl Action {
         match self {
             Action::Commands(action) => worker.reload(action).await,
             Action::Python(action) => action.reload(worker).await,
+            Action::Mail(_) => {}
         }
     }
 
@@ -254,6 +269,7 @@ impl Action {
         match self {
             Action::Commands(action) => Err(python::unknown(&action.name)),
             Action::Python(action) => action.ask(worker, question).await,
+            Action::Mail(action) => action.ask(worker, question).await,
         }
     }
 
@@ -261,6 +277,7 @@ impl Action {
         match self {
             Action::Commands(action) => worker.stop(action).await,
             Action::Python(action) => action.stop(worker).await,
+            Action::Mail(action) => action.stop(worker).await,
         }
     }
 }

@@ -705,7 +705,7 @@ fn add(name: &str, work: &Work, bans: Option<&[Arc<Ticket>]>) -> ActionEvent {
 /// Whether an action that runs can go on as another description says. An instance of a class cannot.
 fn goes_over(old: &Work, new: &Work) -> bool {
     match (old, new) {
-        (Work::Commands(_), Work::Commands(_)) => true,
+        (Work::Commands(_), Work::Commands(_)) | (Work::Mail(_), Work::Mail(_)) => true,
         (old, new) => old == new,
     }
 }

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::action::{Properties, Work};
+use crate::action::{Properties, Work, mail};
 use crate::address::{AddressSet, Id};
 use crate::config::journal::{self, Journal, Matches};
 use crate::config::{Filter, Increment, Limits, UseDns};
@@ -433,6 +433,11 @@ impl Setup {
                 let name = needed()?;
                 let properties = match self.actions.iter_mut().find(|(known, _)| *known == name) {
                     Some((_, Work::Commands(properties))) => properties,
+                    Some((_, Work::Mail(options))) => {
+                        let [key, value] = &values[1..] else { return Err(missing()) };
+                        options.set(&text(key), Value::Text(text(value)))?;
+                        return Ok((Value::Text(text(value)), None));
+                    }
                     Some((_, Work::Python(_))) => {
                         let text = format!("properties of `{name}` can be set one by one, while its jail runs");
                         return Err(Failure::new(FailureKind::Runtime, text));
@@ -518,7 +523,7 @@ impl Setup {
             self.actions
                 .iter()
                 .find(|(known, _)| *known == name)
-                .and_then(|(_, work)| work.properties())
+                .map(|(_, work)| work)
                 .ok_or_else(|| Failure::new(FailureKind::Key, format!("Invalid Action name: {name}")))
         };
         Ok(match option {
@@ -544,8 +549,13 @@ impl Setup {
             "idle" => Value::Bool(self.idle),
             "actions" => Value::List(self.actions.iter().map(|(name, _)| Value::Text(name.clone())).collect()),
             "action" => {
-                let properties = action(words.get(1))?;
                 let name = words.get(2).map(text).unwrap_or_default();
+                let properties = match action(words.get(1))? {
+                    Work::Commands(properties) => properties,
+                    Work::Mail(options) => return options.get(&name),
+                    // has been asked itself
+                    Work::Python(_) => return Err(invalid()),
+                };
                 match properties.get(&name) {
                     Some(time) if name == "timeout" => number(span(time)?),
                     Some(value) => value.into(),
@@ -558,13 +568,24 @@ impl Setup {
                 }
             }
             "actionproperties" => {
-                let own = action(words.get(1))?.iter().map(|(name, _)| name);
+                let properties = match action(words.get(1))? {
+                    Work::Commands(properties) => properties,
+                    Work::Mail(options) => {
+                        return Ok(Value::List(options.names().into_iter().map(Value::from).collect()));
+                    }
+                    Work::Python(_) => return Err(invalid()),
+                };
+                let own = properties.iter().map(|(name, _)| name);
                 let names: BTreeSet<&str> = own.chain(COMMANDS).chain(OTHER_PROPERTIES).collect();
                 Value::List(names.into_iter().map(Value::from).collect())
             }
             "actionmethods" => {
-                action(words.get(1))?;
-                Value::List(METHODS.map(Value::from).to_vec())
+                let methods = match action(words.get(1))? {
+                    Work::Commands(_) => &METHODS[..],
+                    Work::Mail(_) => &mail::METHODS,
+                    Work::Python(_) => return Err(invalid()),
+                };
+                Value::List(methods.iter().map(|name| Value::from(*name)).collect())
             }
             _ if option.starts_with("bantime.") => self.given.get(&option[8..]).cloned().unwrap_or(Value::None),
             _ => {

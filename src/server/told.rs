@@ -48,6 +48,8 @@ impl Jail {
         let programs = self.setup.actions.iter().any(|(_, work)| matches!(work, Work::Python(_)));
         self.wants.history |= programs;
         self.wants.literal |= programs;
+        let mails = |work: &Work| matches!(work, Work::Mail(options) if options.wants_history());
+        self.wants.history |= self.setup.actions.iter().any(|(_, work)| mails(work));
     }
 
     /// A ban as actions are told of it, without what only the database knows.

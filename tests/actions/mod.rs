@@ -2,6 +2,7 @@
 
 mod families;
 mod hostile;
+mod mail;
 mod mapping;
 mod python;
 mod recorder;
