@@ -85,3 +85,33 @@ fn logwatch_reports_our_day_as_it_reports_that_of_fail2ban() {
     assert_eq!(above(&ours), above(&theirs));
     assert!(!ours.contains("Unmatched"), "{ours}");
 }
+
+#[test]
+fn the_stock_jail_recidive_bans_by_our_log_whoever_was_banned_again_and_again() {
+    for home in [Home::new().real(), Home::new().without_kernel()] {
+        for name in ["recidive.conf", "common.conf"] {
+            let stock = std::path::Path::new("/etc/fail2ban/filter.d").join(name);
+            let text = std::fs::read_to_string(&stock)
+                .unwrap_or_else(|error| panic!("{}: {error}: fail2ban is needed", stock.display()));
+            home.put(&format!("filter.d/{name}"), &text);
+        }
+        home.put("log", "");
+        home.put("action.d/none.conf", "[Definition]\nactionban = true\nactionunban = true\n");
+        let usual = "backend = polling\naction = none\nmaxretry = 2\nbantime = 600\n";
+        home.jail("door", &format!("{usual}logpath = LOG\n"));
+        home.jail("recidive", &format!("{usual}filter = recidive\nlogpath = DIR/log\n"));
+        let daemon = home.start();
+        for round in 1..=2 {
+            daemon.tell(&["set", "door", "banip", "192.0.2.7", "192.0.2.8"]);
+            daemon.wait_for_times("[door] Ban 192.0.2.8", round);
+            daemon.wait_for_times("[recidive] Found 192.0.2.8", round);
+            daemon.tell(&["set", "door", "unbanip", "192.0.2.7", "192.0.2.8"]);
+        }
+        daemon.wait_for("[recidive] Ban 192.0.2.7");
+        daemon.wait_for("[recidive] Ban 192.0.2.8");
+        // neither its own bans nor anybody's end counts
+        daemon.tell(&["set", "door", "banip", "192.0.2.9"]);
+        daemon.wait_for("[recidive] Found 192.0.2.9");
+        assert_eq!(daemon.count("[recidive] Found"), 5, "{}", daemon.log());
+    }
+}
