@@ -4,6 +4,7 @@
 //! levels are a contract: `2026-11-24 01:57:05,231 fail2ban.actions        [14564]: NOTICE  [j1] Ban 192.0.2.1`.
 
 mod form;
+mod lines;
 
 use std::borrow::Cow;
 use std::fs::{File, OpenOptions};
@@ -18,6 +19,7 @@ use crate::fail2ban::options;
 use crate::fail2ban::text::Text;
 use crate::time::Time;
 use form::{Form, Line};
+use lines::Lines;
 
 /// How much a message matters; Fail2Ban's names and numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -218,7 +220,7 @@ struct Opened {
 }
 
 enum Output {
-    File(File, PathBuf),
+    File(Lines, PathBuf),
     Stdout,
     Stderr,
     Syslog(UnixDatagram),
@@ -266,26 +268,38 @@ impl Logger {
             return;
         }
         let mut opened = self.opened.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let time = if opened.form.has_time() { self.stamp() } else { String::new() };
+        let Opened { output, form, facility } = &mut *opened;
+        let time = if form.has_time() { self.stamp() } else { String::new() };
         let mut text = String::new();
-        for (level, part, message) in messages {
+        let append = |text: &mut String, level: Level, part: &str, message: &str| {
             let (label, message) = (level.label(), printable(message));
             let line = Line { time: &time, part, level: (&label, level.0), process: self.pid, message: &message };
-            if let Output::Syslog(socket) = &opened.output {
+            form.write(&line, text);
+        };
+        for (level, part, message) in messages {
+            if let Output::Syslog(socket) = &*output {
                 text.clear();
-                text.push_str(&format!("<{}>", u32::from(opened.facility) * 8 + level.severity()));
-                opened.form.write(&line, &mut text);
+                text.push_str(&format!("<{}>", u32::from(*facility) * 8 + level.severity()));
+                append(&mut text, level, part, message);
                 text.push('\0');
                 // nobody waits for a syslog daemon that is slow
                 let _ = socket.send(text.as_bytes());
             } else {
-                opened.form.write(&line, &mut text);
+                append(&mut text, level, part, message);
                 text.push('\n');
             }
         }
         // a log that cannot be written must not stop the daemon; nor could it be said anywhere
-        let _ = match &mut opened.output {
-            Output::File(file, _) => file.write_all(text.as_bytes()),
+        let _ = match output {
+            Output::File(lines, _) => {
+                lines.write(&text, |lost| {
+                    let mut text = String::new();
+                    let message = format!("{lost} message(s) could not be written here and are lost");
+                    append(&mut text, Level::WARNING, "server", &message);
+                    text + "\n"
+                });
+                Ok(())
+            }
             Output::Stdout => std::io::stdout().write_all(text.as_bytes()),
             Output::Stderr => std::io::stderr().write_all(text.as_bytes()),
             Output::Syslog(_) | Output::Null => Ok(()),
@@ -318,9 +332,8 @@ impl Logger {
     /// If it cannot be opened; the old file stays in use.
     pub fn reopen(&self) -> Result<bool, Error> {
         let mut opened = self.opened.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let Output::File(_, path) = &opened.output else { return Ok(false) };
-        let path = path.clone();
-        opened.output = Output::File(append(&path)?, path);
+        let Output::File(lines, path) = &mut opened.output else { return Ok(false) };
+        lines.go_on(append(path)?);
         Ok(true)
     }
 
@@ -354,7 +367,7 @@ pub fn day_time(time: Time, zone: &jiff::tz::TimeZone) -> String {
 
 fn open(destination: &Destination) -> Result<Opened, Error> {
     let output = match &destination.target {
-        Target::File(path) => Output::File(append(path)?, path.clone()),
+        Target::File(path) => Output::File(Lines::new(append(path)?), path.clone()),
         Target::Stdout | Target::Sysout => Output::Stdout,
         Target::Stderr => Output::Stderr,
         Target::Null => Output::Null,
