@@ -4,16 +4,18 @@
 //! those to come. Until it can be opened for writing, a copy in memory of what can be read stands in for it, and
 //! everything that is stored there is kept for the file too.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::engine::Engine;
+use super::engine::{Engine, LAST_TRIES};
 use super::logging::{Level, shown};
 use super::{causes, effects};
 use crate::control::{Failure, FailureKind, Reply, Value};
 use crate::fail2ban::database;
 use crate::state::{Change, Schema, State};
+use crate::time::Time;
 
 /// Fail2Ban's tables.
 pub const SCHEMA: Schema = Schema {
@@ -128,7 +130,9 @@ impl Engine {
 
     /// The last chance, whenever the last try was.
     pub(super) fn open_at_last(&mut self) {
-        self.open_now();
+        for _ in 0..LAST_TRIES {
+            self.open_now();
+        }
         if self.unopened.is_some() {
             let text = "the database could not be opened to the end: what happened since the start is forgotten";
             self.effects.line(Level::ERROR, "database", text.to_owned());
@@ -148,9 +152,74 @@ impl Engine {
         self.effects.lines.extend(effects::opened(&opened));
         self.effects.line(Level::NOTICE, "database", "the database can be written again".to_owned());
         // bans that could not be read before
-        let started = self.jails.iter().filter(|(_, jail)| jail.started).map(|(name, _)| name.clone());
-        for name in started.collect::<Vec<Arc<str>>>() {
+        for name in self.started() {
             self.restore(&name, now);
         }
+    }
+
+    /// Looks whether somebody took the file away. If so it is made anew, or what is in its place is used.
+    pub(super) fn look_for_database(&mut self) {
+        let Some(state) = self.state.take_if(|state| !state.is_there()) else { return };
+        let Some(path) = state.path().map(Path::to_owned) else { return };
+        drop(state);
+        let text = format!(
+            "the database `{}` was taken away, emptied or replaced; all bans are stored again",
+            shown(&path.to_string_lossy())
+        );
+        self.effects.line(Level::ERROR, "database", text);
+        match State::open(Some(&path), SCHEMA, super::clock().now) {
+            Ok((state, opened)) => {
+                self.state = Some(state);
+                self.effects.lines.extend(effects::opened(&opened));
+            }
+            Err(error) => {
+                self.effects.line(Level::ERROR, "database", causes(&error));
+                self.stop_gap(&path);
+            }
+        }
+        for name in self.started() {
+            self.effects.stored.push(Change::Jail { name: name.clone(), enabled: true });
+            self.restore(&name, super::clock().now);
+        }
+        self.store_unknown();
+        self.settle();
+    }
+
+    /// Makes a new database of what can be read of a damaged one, and of what is known to be banned.
+    pub(super) fn repair(&mut self) {
+        let Some(state) = &mut self.state else { return };
+        match state.repair(super::clock().now) {
+            Ok(opened) => {
+                self.store_unknown();
+                self.effects.lines.extend(effects::opened(&opened));
+            }
+            Err(error) => self.effects.line(Level::ERROR, "database", causes(&error)),
+        }
+    }
+
+    /// Has stored what the database does not have: bans, and how far logs were read.
+    fn store_unknown(&mut self) {
+        let Some(state) = &self.state else { return };
+        let mut unknown = Vec::new();
+        for (name, jail) in &self.jails {
+            let positions = jail.positions.iter().map(|(path, position)| ((jail.tag, path.clone()), position.clone()));
+            self.positions.extend(positions);
+            self.cursors.extend(jail.cursor.clone().map(|cursor| (jail.tag, cursor)));
+            let rows = state.histories(name).unwrap_or_default().into_iter();
+            let known: HashMap<Arc<str>, Time> = rows.map(|(id, history)| (id, history.time)).collect();
+            // it keeps whole seconds
+            let is_known = |id: &str, time: Time| known.get(id).is_some_and(|known| time - *known < 1.0);
+            let bans = jail.counts.bans().iter().filter(|ban| !is_known(&ban.id.to_string(), ban.time));
+            let bantime = jail.counts.limits().bantime;
+            unknown.extend(bans.map(|ban| effects::row(name, ban, bantime, &self.general)));
+        }
+        // those that wait to be stored are among both
+        unknown.retain(|row| !self.effects.unstored.contains(&row.id));
+        self.effects.stored.extend(unknown.into_iter().map(Change::Ban));
+        self.effects.urgent = true;
+    }
+
+    fn started(&self) -> Vec<Arc<str>> {
+        self.jails.iter().filter(|(_, jail)| jail.started).map(|(name, _)| name.clone()).collect()
     }
 }

@@ -49,6 +49,10 @@ const LAST_ANSWERS: Duration = Duration::from_secs(1);
 const PURGE: Duration = Duration::from_secs(3600);
 /// So many changes for the database do not wait for more events.
 const MANY: usize = 1_000;
+/// Time between two looks whether the database is still where it was.
+const LOOK: Duration = Duration::from_secs(5);
+/// At the end, so many tries to store what is left; each may wait for another program.
+pub(super) const LAST_TRIES: u32 = 20;
 /// Time between two looks whether the kernel still has our rules.
 const HEAL: Duration = Duration::from_secs(5);
 
@@ -191,9 +195,9 @@ pub struct Engine {
     pub(super) runtime: tokio::runtime::Handle,
     pub(super) effects: Effects,
     /// Positions that are not yet stored.
-    positions: HashMap<(u64, Arc<Path>), Position>,
+    pub(super) positions: HashMap<(u64, Arc<Path>), Position>,
     /// The same of journals, by jail.
-    cursors: HashMap<u64, journal::Cursor>,
+    pub(super) cursors: HashMap<u64, journal::Cursor>,
     /// When something not urgent has to be stored.
     store_at: Option<Instant>,
     /// No try to store before.
@@ -201,6 +205,7 @@ pub struct Engine {
     /// The kernel may not have all bans: send all of them then.
     repair_at: Option<Instant>,
     heal_at: Instant,
+    look_at: Instant,
     purge_at: Instant,
     pub(super) own: Arc<AddressSet>,
     pub(super) questions: Questions,
@@ -255,6 +260,7 @@ impl Engine {
             store_again: None,
             repair_at: None,
             heal_at: Instant::now() + HEAL,
+            look_at: Instant::now() + LOOK,
             purge_at: Instant::now() + PURGE,
             own: Arc::new(own::addresses()),
             questions,
@@ -549,29 +555,6 @@ impl Engine {
         }
     }
 
-    /// Makes a new database of what can be read of a damaged one, and of what is known to be banned.
-    fn repair(&mut self) {
-        let Some(state) = &mut self.state else { return };
-        match state.repair(super::clock().now) {
-            Ok(opened) => {
-                let mut lost = Vec::new();
-                for (name, jail) in &self.jails {
-                    let known: HashSet<Arc<str>> =
-                        state.histories(name).unwrap_or_default().into_iter().map(|(id, _)| id).collect();
-                    let bantime = jail.counts.limits().bantime;
-                    let bans = jail.counts.bans().iter().filter(|ban| !known.contains(&*ban.id.to_string()));
-                    lost.extend(bans.map(|ban| super::effects::row(name, ban, bantime, &self.general)));
-                }
-                // those that wait to be stored are among both
-                let waiting = &self.effects.unstored;
-                lost.retain(|row| !waiting.contains(&row.id));
-                self.effects.stored.extend(lost.into_iter().map(state::Change::Ban));
-                self.effects.lines.extend(super::effects::opened(&opened));
-            }
-            Err(error) => self.effects.line(Level::ERROR, "database", causes(&error)),
-        }
-    }
-
     /// What has to be done now and then.
     fn look_after(&mut self) {
         let now = Instant::now();
@@ -597,6 +580,10 @@ impl Engine {
             self.settle();
         }
         self.open_again();
+        if now >= self.look_at {
+            self.look_at = now + LOOK;
+            self.look_for_database();
+        }
         if now >= self.purge_at {
             self.purge_at = now + PURGE;
             let age = self.general.dbpurgeage;
@@ -635,8 +622,13 @@ impl Engine {
         }
         self.settle();
         // the last chance, whenever the last try was
-        self.store_again = None;
-        self.store();
+        for _ in 0..LAST_TRIES {
+            self.store_again = self.store_again.map(|_| Instant::now());
+            self.store();
+            if self.effects.stored.is_empty() {
+                break;
+            }
+        }
         self.open_at_last();
         // commands have their own deadlines; all jails' run side by side
         for (_, ending) in std::mem::take(&mut self.endings) {

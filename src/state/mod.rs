@@ -27,8 +27,9 @@ pub use read::{History, Restorable, Restore};
 /// Stands for a file's path in Fail2Ban's rows about journals.
 const JOURNAL: &str = "systemd-journal";
 
-/// How long a call waits for another process that holds the database.
-pub const BUSY: Duration = Duration::from_millis(1000);
+/// How long a call waits for another process that holds the database. Bans wait as long, and what
+/// could not be stored is tried again.
+pub const BUSY: Duration = Duration::from_millis(100);
 
 /// The tables that another program prescribes.
 #[derive(Clone, Copy, Debug)]
@@ -234,6 +235,8 @@ pub struct State {
     /// `None`: in memory.
     path: Option<PathBuf>,
     schema: Schema,
+    /// Device and inode of the file.
+    file: Option<(u64, u64)>,
     /// Jails that certainly have a row, which rows of other tables need.
     jails: HashSet<Arc<str>>,
 }
@@ -304,6 +307,13 @@ impl State {
             .pragma_update_and_check(None, "journal_mode", "DELETE", |_| Ok(()))
             .and_then(|()| connection.close().map_err(|(_, error)| error));
         done.map_err(|source| self.failed("close", source))
+    }
+
+    /// Whether the file is still the one that was opened, and not emptied. Of that SQLite says
+    /// nothing as long as it need not read, and what is written then is gone at the next start.
+    #[must_use]
+    pub fn is_there(&self) -> bool {
+        self.path.as_deref().is_none_or(|path| self.file.is_none() || open::identity(path) == self.file)
     }
 
     /// The file; `None` if everything is in memory.

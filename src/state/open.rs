@@ -2,7 +2,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use rusqlite::config::DbConfig;
@@ -91,7 +91,7 @@ impl State {
     /// The file cannot be used and was left as it is.
     pub fn open(path: Option<&Path>, schema: Schema, now: Time) -> Result<(State, Opened), Error> {
         let mut state =
-            State { connection: None, path: path.map(Path::to_owned), schema, jails: std::collections::HashSet::new() };
+            State { connection: None, path: path.map(Path::to_owned), schema, file: None, jails: Default::default() };
         let Some(path) = path else {
             state.prepare(Connection::open_in_memory())?;
             return Ok((state, Opened::Created));
@@ -199,6 +199,7 @@ impl State {
             }
         }
         self.connection = Some(connection);
+        self.file = self.path.as_deref().and_then(identity);
         Ok(())
     }
 
@@ -290,6 +291,13 @@ fn open_untrusted(path: &Path, flags: OpenFlags) -> Result<Connection, rusqlite:
         connection.set_db_config(what, on)?;
     }
     Ok(connection)
+}
+
+/// Which file it is; `None` if there is none, or nothing in it. It must not be opened for this:
+/// with the end of that, SQLite's locks would be gone.
+pub(super) fn identity(path: &Path) -> Option<(u64, u64)> {
+    let data = fs::metadata(path).ok().filter(|data| data.len() > 0)?;
+    Some((data.dev(), data.ino()))
 }
 
 fn connect(path: &Path) -> Result<Connection, rusqlite::Error> {
