@@ -169,7 +169,8 @@ impl Engine {
         let how = fail2ban::Options { jail, ..self.options.reading.clone() };
         let configuration = fail2ban::read(&self.options.directory, &how);
         if configuration.is_fatal() || configuration.lost_all_jails() {
-            let why = configuration.diagnostics.first().map_or_else(String::new, |first| first.text.clone());
+            let worst = configuration.diagnostics.iter().min_by_key(|found| std::cmp::Reverse(found.severity));
+            let why = worst.map_or_else(String::new, described);
             return Err(failure(
                 FailureKind::Runtime,
                 format!("nothing changed: the configuration is unusable: {why}"),
@@ -183,13 +184,11 @@ impl Engine {
     /// Logs what is wrong in files.
     fn report(&mut self, diagnostics: &[Diagnostic]) {
         for found in diagnostics {
-            let place = found.span.as_ref().map_or_else(String::new, |span| format!("{span}: "));
-            let help = found.help.as_ref().map_or_else(String::new, |help| format!("; {help}"));
             let level = match found.severity {
                 fail2ban::diagnostic::Severity::Warning => Level::WARNING,
                 _ => Level::ERROR,
             };
-            self.effects.line(level, "configreader", shown(&format!("{place}{}{help}", found.text)));
+            self.effects.line(level, "configreader", shown(&described(found)));
         }
     }
 
@@ -211,4 +210,11 @@ impl Engine {
             self.patterns.insert(jail.name.clone(), jail.globs.clone());
         }
     }
+}
+
+/// A finding in one line: its place, what is wrong, what to do.
+fn described(found: &Diagnostic) -> String {
+    let place = found.span.as_ref().map_or_else(String::new, |span| format!("{span}: "));
+    let help = found.help.as_ref().map_or_else(String::new, |help| format!("; {help}"));
+    format!("{place}{}{help}", found.text)
 }
