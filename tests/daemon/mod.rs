@@ -4,6 +4,7 @@
 mod bans;
 mod crash;
 mod database;
+mod faults;
 mod journal;
 mod log_lines;
 mod questions;
@@ -11,6 +12,7 @@ mod reload;
 mod restart;
 mod signals;
 mod sources;
+mod storm;
 mod syslog;
 mod undecided;
 
