@@ -142,6 +142,73 @@ fn files_may_be_rotated_and_deleted() {
 }
 
 #[test]
+fn where_the_last_entry_was_deleted_or_is_no_place_any_more_reading_goes_on_with_what_came_later() {
+    let (home, mut journal) = home_with(COUNTED, "journalmatch = _COMM=doord\n");
+    let daemon = home.start();
+    journal.fail("192.0.2.7", 3);
+    daemon.wait_for_times("Found 192.0.2.7", 3);
+    let home = daemon.stop();
+    journal.rotate();
+    journal.vacuum();
+    journal.fail("192.0.2.7", 2);
+    journal.close();
+    let daemon = home.start();
+    daemon.wait_for_times("Found 192.0.2.7", 5);
+    let mut home = daemon.stop();
+    for nonsense in ["nonsense", "s=0;i=zz", ""] {
+        home.change(&format!("UPDATE sekimori_journals SET cursor = '{nonsense}'"));
+        let (counted, address) = (home.count("Found 192.0.2.7"), format!("192.0.2.{}", 20 + nonsense.len()));
+        journal.fail(&address, 1);
+        journal.close();
+        let daemon = home.start();
+        daemon.wait_for(&format!("Found {address}"));
+        // what was counted before is not counted again
+        assert_eq!(daemon.count("Found 192.0.2.7"), counted, "{}", daemon.log());
+        home = daemon.stop();
+    }
+}
+
+#[test]
+fn the_flag_for_this_machine_leaves_out_what_others_have_written() {
+    let (home, mut journal) = home_with(COUNTED, "journalmatch = _COMM=doord\n");
+    let options = format!("{COUNTED}filter = door\njournalmatch = _COMM=doord\n");
+    home.jail("local", &format!("{options}backend = systemd[journalpath=DIR/j, journalflags=1]\n"));
+    let daemon = home.start();
+    let machine = fs::read_to_string("/etc/machine-id").unwrap();
+    for (machine, address) in [("0123456789abcdef0123456789abcdef", "192.0.2.7"), (machine.trim(), "192.0.2.8")] {
+        let message = format!("bad key from {address}");
+        let fields = [("_HOSTNAME", "host"), ("_COMM", "doord"), ("_PID", "7"), ("_MACHINE_ID", machine)];
+        let fields = fields.into_iter().chain([("MESSAGE", message.as_str())]);
+        journal.write(&fields.map(|(name, value)| (name, value.as_bytes())).collect::<Vec<_>>());
+    }
+    for found in ["[door] Found 192.0.2.7", "[door] Found 192.0.2.8", "[local] Found 192.0.2.8"] {
+        daemon.wait_for(found);
+    }
+    assert_eq!(daemon.count("[local] Found 192.0.2.7"), 0);
+}
+
+#[test]
+fn the_flag_for_the_runtime_journal_reads_what_is_in_memory_alone() {
+    let _net = in_namespaces!();
+    Journald::hide();
+    let home = Home::new().without_kernel();
+    home.put("filter.d/door.conf", "[Definition]\nfailregex = ^\\S+ doord\\[\\d+\\]: bad key from <HOST>$\n");
+    home.jail("both", &format!("{COUNTED}filter = door\nbackend = systemd[journalflags=0]\n"));
+    home.jail("runtime", &format!("{COUNTED}filter = door\nbackend = systemd[journalflags=2]\n"));
+    let machine = fs::read_to_string("/etc/machine-id").unwrap();
+    let folder = |place: &str| std::path::PathBuf::from(format!("{place}/journal/{}", machine.trim()));
+    let (mut memory, mut disk) = (Journal::new(folder("/run/log")), Journal::new(folder("/var/log")));
+    let daemon = home.start();
+    disk.fail("192.0.2.7", 1);
+    disk.close();
+    daemon.wait_for("[both] Found 192.0.2.7");
+    memory.fail("192.0.2.8", 1);
+    daemon.wait_for("[both] Found 192.0.2.8");
+    daemon.wait_for("[runtime] Found 192.0.2.8");
+    assert_eq!(daemon.count("[runtime] Found 192.0.2.7"), 0);
+}
+
+#[test]
 fn hostile_entries_harm_nobody() {
     let (home, mut journal) = home("");
     let daemon = home.start();
