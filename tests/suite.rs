@@ -16,6 +16,8 @@ mod lookup;
 mod questions;
 mod regex;
 mod report;
+mod shadow;
 mod shell;
 mod source;
 mod state;
+mod takeover;

@@ -14,7 +14,9 @@ pub mod options;
 pub mod regex;
 pub mod report;
 pub mod server;
+pub mod shadow;
 pub mod shell;
+pub mod takeover;
 pub mod usage;
 
 /// Runs the program named by the first argument's file name, or by the subcommand.
@@ -38,6 +40,8 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
         Some("demo") => demo::main(&words[1..]),
         Some("regex") => regex::main(&words[1..]),
         Some("report") => report::main(&words[1..]),
+        Some("shadow") => shadow::main(&words[1..]),
+        Some("takeover") => takeover::main(&words[1..]),
         Some("completions") => shell::completions(&words[2..]),
         Some("manual") => shell::manual(&words[2..]),
         Some("--version" | "-V") => {
@@ -46,7 +50,7 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
         }
         _ => {
             eprintln!(
-                "usage: sekimori client [OPTIONS] COMMAND (see sekimori client --help)\n       sekimori server [OPTIONS] (see sekimori server --help)\n       sekimori regex [OPTIONS] LOG REGEX\n       sekimori contact ADDRESS...\n       sekimori report preview LOG FILTER\n       sekimori demo\n       sekimori completions bash|zsh|fish [PROGRAM]\n       sekimori manual DIRECTORY"
+                "usage: sekimori client [OPTIONS] COMMAND (see sekimori client --help)\n       sekimori server [OPTIONS] (see sekimori server --help)\n       sekimori regex [OPTIONS] LOG REGEX\n       sekimori contact ADDRESS...\n       sekimori report preview LOG FILTER\n       sekimori shadow [OPTIONS] (see sekimori shadow --help)\n       sekimori takeover [OPTIONS] (see sekimori takeover --help)\n       sekimori demo\n       sekimori completions bash|zsh|fish [PROGRAM]\n       sekimori manual DIRECTORY"
             );
             ExitCode::from(255)
         }

@@ -86,6 +86,7 @@ pub fn foreground(options: &Options) -> Result<(), String> {
             undecided: settings.undecided,
             undecided_of: settings.undecided_of.clone(),
             dry_run: options.dry_run,
+            database_in_memory: false,
             reading: request.options(&settings),
         },
         firewall: kind(options, &settings)?,
@@ -109,8 +110,8 @@ fn detach() -> Result<(), rustix::io::Errno> {
 
 /// Two that ban at once undo each other's work.
 fn refuse_second(socket: &std::path::Path, pidfile: &std::path::Path) -> Result<(), String> {
-    let advice = "stop it first (`systemctl stop fail2ban` or `fail2ban-client stop`), or give this one a socket and \
-                  a pid file of its own (-s, -p)";
+    let advice = "`sekimori takeover` takes over from a Fail2Ban; else stop it first (`fail2ban-client stop`), or give this \
+                  one a socket and a pid file of its own (-s, -p)";
     if answers(socket, PONG) {
         return Err(format!("Server already running: it answers at `{}`; {advice}", socket.display()));
     }
@@ -121,7 +122,7 @@ fn refuse_second(socket: &std::path::Path, pidfile: &std::path::Path) -> Result<
 }
 
 /// What the configuration says about an option of the server.
-fn value(configuration: &Configuration, option: &str) -> Option<String> {
+pub(super) fn value(configuration: &Configuration, option: &str) -> Option<String> {
     configuration.stream.iter().find_map(|command| match &command.words[..] {
         [Value::Text(set), Value::Text(name), Value::Text(value)] if set == "set" && name == option => {
             Some(value.clone())
@@ -140,7 +141,7 @@ fn destination(configuration: &Configuration) -> Result<Destination, String> {
     Destination::parse(&target, &syslog).map_err(|text| format!("logtarget `{target}`: {text}"))
 }
 
-fn kind(options: &Options, settings: &Settings) -> Result<Kind, String> {
+pub(super) fn kind(options: &Options, settings: &Settings) -> Result<Kind, String> {
     Ok(match (&options.firewall, settings.backend) {
         _ if options.dry_run => Kind::Memory,
         (Some(name), _) => name.parse::<Kind>().map_err(|error| error.to_string())?,

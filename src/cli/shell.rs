@@ -14,7 +14,7 @@ use clap_mangen::roff::{Roff, bold, roman};
 use super::client::FAILED;
 use super::options::OPTIONS;
 use super::usage::{COMMANDS, command_words};
-use super::{contact, demo, regex, report};
+use super::{contact, demo, regex, report, shadow, takeover};
 
 /// The names that the program goes by.
 const PROGRAMS: [&str; 4] = ["sekimori", "fail2ban-client", "fail2ban-server", "fail2ban-regex"];
@@ -33,6 +33,8 @@ fn program(name: &str) -> Option<Command> {
                 .subcommand(regex::options::Options::command().name("regex").disable_help_flag(true))
                 .subcommand(contact::description().name("contact").disable_help_flag(true))
                 .subcommand(report::description().name("report").disable_help_flag(true))
+                .subcommand(shadow::description().name("shadow").disable_help_flag(true))
+                .subcommand(takeover::description().name("takeover").disable_help_flag(true))
                 .subcommand(demo::description().name("demo").disable_help_flag(true))
                 .disable_help_subcommand(true)
         }

@@ -3,6 +3,7 @@
 
 pub mod action;
 pub mod arithmetic;
+pub mod banned;
 pub mod beautifier;
 pub mod compile;
 pub mod database;

@@ -125,6 +125,11 @@ impl Engine {
                     self.stopping = true;
                     Ok(Value::None)
                 }
+                // for `sekimori takeover --back`
+                Some("--keep-bans") => {
+                    (self.stopping, self.keep_bans) = (true, true);
+                    Ok(Value::None)
+                }
                 Some("--all") => {
                     self.effects.line(Level::INFO, "server", "Stopping all jails".to_owned());
                     for name in self.jails.keys().cloned().collect::<Vec<_>>() {

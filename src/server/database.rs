@@ -74,6 +74,15 @@ impl Engine {
             let _ = state.close();
         }
         (self.general.dbfile, self.unopened) = (None, None);
+        if self.options.database_in_memory {
+            let file = if path.eq_ignore_ascii_case("none") { ":memory:" } else { path };
+            let copy = State::copy(Path::new(file), SCHEMA, super::clock().now);
+            match copy.and_then(|mut copy| copy.forget_positions().map(|()| copy)) {
+                Ok(copy) => self.state = Some(copy),
+                Err(error) => self.effects.line(Level::ERROR, "database", causes(&error)),
+            }
+            return Ok(Value::None);
+        }
         if path.eq_ignore_ascii_case("none") || self.options.dry_run {
             return Ok(Value::None);
         }

@@ -28,6 +28,7 @@ use crate::state::{self, State};
 use super::causes;
 use super::database::{Unopened, drop_surplus};
 use super::guard::Guard;
+use super::handover::Handed;
 use super::jail::Jail;
 use super::logging::{Level, Logger, shown};
 use super::logs::{Batch, Logs, Read};
@@ -114,6 +115,8 @@ pub struct Options {
     pub undecided: Undecided,
     /// Only say what would be done: no command is run, nothing is stored.
     pub dry_run: bool,
+    /// The database is copied into memory, but for how far the logs were read; its file stays as it is.
+    pub database_in_memory: bool,
     /// How the configuration is read again.
     pub reading: crate::fail2ban::Options,
 }
@@ -214,6 +217,10 @@ pub struct Engine {
     /// What the actions of all jails mention, and the editions of the jails it was read from.
     pub(super) mentions: (Vec<u64>, super::native::Mentions),
     pub(super) stopping: bool,
+    /// The kernel goes on banning when we have ended.
+    pub(super) keep_bans: bool,
+    /// Bans of another server, by jail, for its start.
+    pub(super) handed: HashMap<String, Vec<Handed>>,
     /// Jails that are gone, and whose last actions are still to come to their end.
     pub(super) endings: HashMap<Arc<str>, oneshot::Receiver<()>>,
     /// Globs of `logpath`, by jail, where the configuration was read by ourselves.
@@ -268,6 +275,8 @@ impl Engine {
             random: super::random::Random::new(),
             mentions: Default::default(),
             stopping: false,
+            keep_bans: false,
+            handed: HashMap::new(),
             endings: HashMap::new(),
             patterns: HashMap::new(),
         }
@@ -635,7 +644,9 @@ impl Engine {
             // without an answer the runtime is gone, and the commands with it
             let _ = ending.blocking_recv();
         }
-        if let Err(error) = self.firewall.remove() {
+        if self.keep_bans {
+            self.effects.line(Level::NOTICE, "actions", "the kernel goes on banning, as it was asked for".to_owned());
+        } else if let Err(error) = self.firewall.remove() {
             self.effects.line(Level::ERROR, "actions", format!("firewall: {}", causes(&error)));
         }
         if let Some(state) = self.state.take() {

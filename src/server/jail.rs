@@ -272,28 +272,21 @@ impl Engine {
             self.mentions = (setups().map(|setup| setup.edition).collect(), mentions);
         }
         let Some(jail) = self.jails.get(name) else { return Vec::new() };
-        let mut places = 0;
-        jail.setup
-            .actions
-            .iter()
-            .map(|(action, work)| {
-                let scope = work.properties().and_then(|list| super::native::scope(list, native, &self.mentions.1));
-                let act = match scope {
-                    Some(scope) => {
-                        places += 1;
-                        let place = if places == 1 { name.clone() } else { format!("{name}/{action}").into() };
-                        Act::Native { place, scope }
-                    }
-                    None => Act::Own(work.clone()),
-                };
-                (action.clone(), act)
-            })
-            .collect()
+        let actions = jail.setup.actions.iter().map(|(action, work)| (action.as_str(), work.properties()));
+        let places = super::native::places(name, actions, native, &self.mentions.1);
+        let acts = places.into_iter().zip(&jail.setup.actions).map(|(place, (action, work))| match place {
+            Some((place, scope)) => (action.clone(), Act::Native { place, scope }),
+            None => (action.clone(), Act::Own(work.clone())),
+        });
+        acts.collect()
     }
 
     /// Bans and counters from before a restart.
     pub(super) fn restore(&mut self, name: &Arc<str>, now: Time) {
-        let (Some(state), Some(jail)) = (&self.state, self.jails.get_mut(name)) else { return };
+        let handed = self.handed.remove(&**name).unwrap_or_default();
+        let Some(jail) = self.jails.get_mut(name).filter(|_| self.state.is_some() || !handed.is_empty()) else {
+            return;
+        };
         let limits = jail.counts.limits().clone();
         let options = jail.counts.increment();
         let which = state::Restore {
@@ -302,8 +295,11 @@ impl Engine {
             bantime: limits.bantime,
             increment: options.enabled.then(|| options.maxtime.unwrap_or(jail::PERMANENT)),
         };
-        let found = state.restorable(&which).and_then(|found| Ok((found, state.failures(name)?)));
-        let (state::Restorable { bans, unusable }, counters) = match found {
+        let found = self.state.as_ref().map_or_else(
+            || Ok(Default::default()),
+            |state| state.restorable(&which).and_then(|found| Ok((found, state.failures(name)?))),
+        );
+        let (state::Restorable { mut bans, unusable }, counters) = match found {
             Ok(found) => found,
             Err(error) => {
                 let text = format!("[{name}] earlier bans cannot be restored: {}", causes(&error));
@@ -326,6 +322,8 @@ impl Engine {
             });
         }
         let mut decisions = Vec::new();
+        let lengths = super::handover::merge(&mut bans, name, handed, self.general.dbmaxmatches);
+        self.effects.stored.extend(lengths);
         for row in bans {
             let id = Id::parse(&row.id);
             // when the database could be opened only later
@@ -651,7 +649,9 @@ impl Engine {
         }
         let Some(jail) = self.jails.get_mut(name) else { return };
         jail.queue = None;
-        self.effects.kernel.extend(jail.places().map(|place| Change::RemoveJail(place.clone())));
+        if !self.keep_bans {
+            self.effects.kernel.extend(jail.places().map(|place| Change::RemoveJail(place.clone())));
+        }
         jail.acts.clear();
         let word = if self.options.compat == Compat::V1_1 { "Repeal Ban" } else { "Unban" };
         for decision in decisions {

@@ -14,6 +14,7 @@ use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::mpsc::Sender;
 
 use crate::fail2ban::options;
 use crate::fail2ban::text::Text;
@@ -224,6 +225,7 @@ enum Output {
     Stdout,
     Stderr,
     Syslog(UnixDatagram),
+    Told(Sender<String>),
     Null,
 }
 
@@ -255,6 +257,17 @@ impl Logger {
         })
     }
 
+    /// A log whose messages go to somebody of this program, without time and part.
+    #[must_use]
+    pub fn telling(to: Sender<String>, level: Level) -> Logger {
+        Logger {
+            level: AtomicI32::new(level.0),
+            opened: Mutex::new(Opened { output: Output::Told(to), form: Form::usual(false, false), facility: DAEMON }),
+            zone: jiff::tz::TimeZone::system(),
+            pid: std::process::id(),
+        }
+    }
+
     /// Writes one message of a part (`actions`, `filter`, `server` …).
     pub fn log(&self, level: Level, part: &str, message: &str) {
         self.log_all([(level, part, message)]);
@@ -268,6 +281,9 @@ impl Logger {
             return;
         }
         let mut opened = self.opened.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Output::Told(to) = &opened.output {
+            return messages.for_each(|(_, _, message)| _ = to.send(message.to_owned()));
+        }
         let Opened { output, form, facility } = &mut *opened;
         let time = if form.has_time() { self.stamp() } else { String::new() };
         let mut text = String::new();
@@ -302,7 +318,7 @@ impl Logger {
             }
             Output::Stdout => std::io::stdout().write_all(text.as_bytes()),
             Output::Stderr => std::io::stderr().write_all(text.as_bytes()),
-            Output::Syslog(_) | Output::Null => Ok(()),
+            Output::Syslog(_) | Output::Told(_) | Output::Null => Ok(()),
         };
     }
 

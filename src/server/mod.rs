@@ -6,7 +6,7 @@
 //! engine     one thread that counts and decides   -> effects: kernel, database, log, actions
 //! commands   what clients ask for                 setup, jail   what a jail was told, what runs
 //! socket     the clients                          database   the file, or what stands in for it
-//! actions, native, own, guard   small questions
+//! actions, native, own, guard   small questions    handover, takeover   changes between us and Fail2Ban
 //! ```
 
 mod actions;
@@ -15,6 +15,7 @@ pub mod database;
 pub mod effects;
 pub mod engine;
 pub mod guard;
+pub mod handover;
 pub mod jail;
 pub mod logging;
 pub mod logs;
@@ -27,6 +28,7 @@ pub mod run;
 pub mod settings;
 pub mod setup;
 pub mod socket;
+pub mod takeover;
 pub mod told;
 mod undecided;
 

@@ -4,6 +4,7 @@
 //! port name, a `blocktype` that lets in, an ICMP answer of another kind), the commands run.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use crate::action::Properties;
 use crate::fail2ban::stock;
@@ -108,6 +109,25 @@ fn names(text: &str) -> impl Iterator<Item = &str> {
     let of_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     let like = |word: &&str| ["f2b-", "addr-set-", "addr6-set-"].iter().any(|start| word.starts_with(start));
     text.split(move |c| !of_name(c)).filter(like)
+}
+
+/// A place in the firewall and what its bans cover.
+pub(super) type Place = (Arc<str>, Scope);
+
+/// For each action of a jail its place in the firewall; without one its commands have to run.
+pub(super) fn places<'a>(
+    jail: &Arc<str>,
+    actions: impl Iterator<Item = (&'a str, Option<&'a Properties>)>,
+    stock_too: bool,
+    mentions: &Mentions,
+) -> Vec<Option<Place>> {
+    let mut places = 0;
+    let place = |(action, properties): (&str, Option<&Properties>)| {
+        let scope = scope(properties?, stock_too, mentions)?;
+        places += 1;
+        Some((if places == 1 { jail.clone() } else { format!("{jail}/{action}").into() }, scope))
+    };
+    actions.map(place).collect()
 }
 
 /// What a stock or native action covers; `None` if its commands have to run.

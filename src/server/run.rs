@@ -20,7 +20,7 @@ use crate::firewall::{self, Firewall};
 use super::engine::{Engine, Event};
 use super::logging::{Level, Logger, shown};
 use super::socket::{self, Socket, Trouble};
-use super::{engine, notify};
+use super::{engine, handover, notify};
 
 /// Requests of clients that wait for the engine.
 const REQUESTS: usize = 64;
@@ -117,6 +117,12 @@ pub fn run(configuration: &Configuration, options: Options, logger: Logger) -> R
         .map_err(system("start a thread"))?;
 
     let mut engine = Engine::new(options.engine, firewall, logger, handle, events);
+    if let Some(socket) = options.socket.as_deref() {
+        match handover::take(socket, super::clock().now) {
+            Ok(handed) => engine.handed = handed,
+            Err(text) => engine.effects.line(Level::ERROR, "database", format!("bans handed over are lost: {text}")),
+        }
+    }
     engine.begin(configuration, &options.logtarget);
     notify::notify("READY=1");
     engine.run(&receiver);

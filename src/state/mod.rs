@@ -113,6 +113,15 @@ pub struct Failure {
 pub enum Change {
     /// A new ban: into the history, and the last one of this id.
     Ban(Ban),
+    /// The last ban of someone has another length than was stored.
+    Length {
+        /// The jail.
+        jail: Arc<str>,
+        /// Who.
+        id: Arc<str>,
+        /// In seconds; -1 is for ever.
+        bantime: f64,
+    },
     /// Someone was let in by hand: all rows of this id in this jail go.
     Delete {
         /// The jail.
@@ -296,6 +305,20 @@ impl State {
         done.map_err(|source| self.failed("purge", source))
     }
 
+    /// Forgets how far logs were read, and counters.
+    ///
+    /// # Errors
+    /// Nothing was removed then.
+    pub fn forget_positions(&mut self) -> Result<(), Error> {
+        let done = self.connection().and_then(|connection| {
+            connection.execute_batch(
+                "BEGIN; DELETE FROM logs; DELETE FROM sekimori_logs; DELETE FROM sekimori_journals; \
+                 DELETE FROM sekimori_failures; COMMIT;",
+            )
+        });
+        done.map_err(|source| self.failed("write to", source))
+    }
+
     /// Closes the file and leaves it as Fail2Ban and readers without write access want it: in
     /// one piece, with a rollback journal. Without this call nothing is lost either.
     ///
@@ -354,6 +377,15 @@ fn carry_out(db: &Connection, jails: &mut HashSet<Arc<str>>, change: &Change) ->
                  VALUES(?1, ?2, ?3, ?4, ?5, ?6)",
             )?
             .execute(row)?;
+        }
+        Change::Length { jail, id, bantime } => {
+            let changed = params![jail, id, bantime];
+            db.prepare_cached(
+                "UPDATE bans SET bantime = ?3 WHERE jail = ?1 AND ip = ?2 \
+                 AND timeofban = (SELECT timeofban FROM bips WHERE jail = ?1 AND ip = ?2)",
+            )?
+            .execute(changed)?;
+            db.prepare_cached("UPDATE bips SET bantime = ?3 WHERE jail = ?1 AND ip = ?2")?.execute(changed)?;
         }
         Change::Delete { jail, id } => {
             db.prepare_cached("DELETE FROM bips WHERE jail = ?1 AND ip = ?2")?.execute([jail, id])?;

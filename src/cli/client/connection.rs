@@ -87,6 +87,12 @@ impl Connection {
         Ok(server)
     }
 
+    /// The process that listens at the other end, if the kernel can name it.
+    #[must_use]
+    pub fn peer(&self) -> Option<rustix::process::Pid> {
+        rustix::net::sockopt::socket_peercred(&self.stream).ok().map(|peer| peer.pid)
+    }
+
     /// Sends a command and waits for its answer.
     ///
     /// # Errors
