@@ -16,7 +16,7 @@ use crate::server::takeover::program;
 
 /// So long a server may take for one answer.
 const ANSWER: Duration = Duration::from_secs(60);
-/// So long one that was sent SIGTERM may take to end.
+/// So long one that was sent a signal may take to end.
 const LAST: Duration = Duration::from_secs(15);
 
 /// A server that lives.
@@ -79,7 +79,8 @@ impl Other {
         (asked.status.success() && self.pid.is_some() && Pid::from_raw(main) == self.pid).then_some(unit)
     }
 
-    /// Stops it and waits for its end: by its unit, else by a command, else by a signal.
+    /// Stops it and waits for its end: by its unit, else by a command, else by a signal:
+    /// SIGTERM, for one of ours SIGKILL.
     ///
     /// # Errors
     /// If it does not end; the text says so.
@@ -113,8 +114,10 @@ impl Other {
 
     fn signal(&self) {
         if let Some(pid) = self.pid {
+            // ours would take its bans out of the kernel in the end; killed, it leaves them, and loses nothing
+            let signal = if self.is_ours { Signal::KILL } else { Signal::TERM };
             // one that is gone needs none
-            let _ = kill_process(pid, Signal::TERM);
+            let _ = kill_process(pid, signal);
         }
     }
 

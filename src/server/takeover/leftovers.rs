@@ -204,11 +204,11 @@ fn iptables(saved: &str, restore: &str, found: &mut Leftovers) {
         let mut lines: Vec<String> = jumps.iter().map(|rule| format!("-D {rule}")).collect();
         lines.extend([format!("-F {chain}"), format!("-X {chain}")]);
         let what = format!("chain {chain} of {family} and {} rule(s) that lead to it", jumps.len());
-        found.removable.push(Leftover::new(what, &[restore, "--noflush"], commit(&lines)));
+        found.removable.push(Leftover::new(what, &[restore, "-w", "--noflush"], commit(&lines)));
     }
     for (set, rule) in sets {
         let what = format!("rule of {family} for set {set}");
-        found.removable.push(Leftover::new(what, &[restore, "--noflush"], commit(&[format!("-D {rule}")])));
+        found.removable.push(Leftover::new(what, &[restore, "-w", "--noflush"], commit(&[format!("-D {rule}")])));
     }
     found.addresses.extend(addresses);
 }
