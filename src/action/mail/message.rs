@@ -178,6 +178,7 @@ fn base64_lines(bytes: &[u8]) -> String {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test may")]
 mod tests {
     use super::*;
 
@@ -213,9 +214,12 @@ mod tests {
     fn nothing_begins_a_header_or_commands_a_terminal() {
         let evil = "x\r\nBcc: evil@example.org\n\u{1b}[31m\u{2028}\0\u{7f}\u{85}";
         let event = Event::Banned { id: evil.to_owned(), failures: 3, lines: Some(evil.to_owned()) };
-        let text = mail(evil, &format!("{evil}\", \\ ë"), &event) + &mail("j", evil, &Event::Started);
-        for line in text.split("\r\n") {
-            assert!(!line.starts_with("Bcc") && !line.contains(|c: char| c.is_control()), "{line:?}");
+        for text in [mail(evil, &format!("{evil}\", \\ ë"), &event), mail("j", evil, &Event::Started)] {
+            let (head, _) = text.split_once("\r\n\r\n").unwrap();
+            assert!(!head.contains("\nBcc"), "{head}");
+            for line in text.split("\r\n") {
+                assert!(!line.contains(|c: char| c.is_control()), "{line:?}");
+            }
         }
         for address in ["a b", "a\r\nRCPT TO:<x>", "<a>", "", "ë@example.org", "a,b"] {
             let to = [address.to_owned()];
