@@ -146,6 +146,12 @@ impl Bans {
         }
     }
 
+    /// Moves the beginnings and with them the ends of all bans.
+    pub fn shift(&mut self, by: f64) {
+        self.bans.values_mut().for_each(|ban| ban.time = ban.time + by);
+        self.ends = std::mem::take(&mut self.ends).into_iter().map(|(end, place)| (end + by, place)).collect();
+    }
+
     /// When the first ban ends; it is over after, not at, that time.
     #[must_use]
     pub fn next_end(&self) -> Option<Time> {

@@ -283,6 +283,14 @@ impl Failures {
         changes
     }
 
+    /// Moves the times of all counters. It is no change for [`Failures::take_changes`].
+    pub fn shift(&mut self, by: f64) {
+        for entry in self.entries.iter_mut() {
+            entry.first = entry.first + by;
+            entry.last = entry.last + by;
+        }
+    }
+
     /// Puts a stored counter back; one that is there already stays.
     pub fn load(&mut self, counter: Counter) {
         if self.entries.len() >= self.bounds.sources || self.entries.get(&counter.id).is_some() {

@@ -313,6 +313,13 @@ impl Jail {
         self.bans.expire(now).into_iter().map(|ban| Decision::Unban { ban, reason: Reason::Time }).collect()
     }
 
+    /// The clock was set by so many seconds, negative is back: bans and counters keep the time they have left.
+    pub fn shift(&mut self, by: f64) {
+        self.bans.shift(by);
+        self.failures.shift(by);
+        self.cleaned = None;
+    }
+
     /// When the first ban ends.
     #[must_use]
     pub fn next_end(&self) -> Option<Time> {

@@ -26,6 +26,7 @@ use crate::source::{Note, Position, Reached, journal};
 use crate::state::{self, State};
 
 use super::causes;
+use super::clock::Watch;
 use super::database::{Unopened, drop_surplus};
 use super::guard::Guard;
 use super::handover::Handed;
@@ -209,6 +210,7 @@ pub struct Engine {
     repair_at: Option<Instant>,
     heal_at: Instant,
     look_at: Instant,
+    pub(super) watch: Watch,
     purge_at: Instant,
     pub(super) own: Arc<AddressSet>,
     pub(super) questions: Questions,
@@ -268,6 +270,7 @@ impl Engine {
             repair_at: None,
             heal_at: Instant::now() + HEAL,
             look_at: Instant::now() + LOOK,
+            watch: Watch::new(),
             purge_at: Instant::now() + PURGE,
             own: Arc::new(own::addresses()),
             questions,
@@ -285,7 +288,9 @@ impl Engine {
     /// Works until something asks for the end, then stops all jails.
     pub fn run(&mut self, events: &Receiver<Event>) {
         while !self.stopping {
-            match events.recv_timeout(self.patience()) {
+            let event = events.recv_timeout(self.patience());
+            self.follow_clock();
+            match event {
                 Ok(event) => {
                     self.take(event);
                     for event in events.try_iter().take(TOGETHER) {

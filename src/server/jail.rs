@@ -314,8 +314,8 @@ impl Engine {
             let kept = database::decode(&counter.data);
             jail.counts.failures.load(jail::Counter {
                 id: Id::parse(&counter.id),
-                first: counter.first,
-                last: counter.last,
+                first: counter.first.min(now),
+                last: counter.last.min(now),
                 retry: counter.retry,
                 failures: counter.failures,
                 details: super::effects::details(kept),
@@ -344,7 +344,8 @@ impl Engine {
                 count: row.count,
                 failures,
                 details: Arc::new(super::effects::details(kept)),
-                ..Ban::new(id, row.time)
+                // the clock may have been set back in the meantime
+                ..Ban::new(id, row.time.min(now))
             };
             decisions.extend(jail.counts.restore(ban, now));
         }

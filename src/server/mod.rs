@@ -10,6 +10,7 @@
 //! ```
 
 mod actions;
+mod clock;
 pub mod commands;
 pub mod database;
 pub mod effects;

@@ -153,6 +153,13 @@ pub enum Change {
         /// Whether it runs.
         enabled: bool,
     },
+    /// The clock was set: what was remembered until then moves with it.
+    Shift {
+        /// Seconds; negative is back.
+        by: f64,
+        /// What the clock showed before. What is later is of another time.
+        before: Time,
+    },
     /// No jail runs (yet): the daemon has just started.
     NoJails,
 }
@@ -447,6 +454,17 @@ fn carry_out(db: &Connection, jails: &mut HashSet<Arc<str>>, change: &Change) ->
             )?
             .execute(params![name, enabled])?;
             jails.insert(name.clone());
+        }
+        Change::Shift { by, before } => {
+            let (seconds, last) = (by.round() as i64, whole_seconds(*before) + 1);
+            for table in ["bans", "bips"] {
+                let text = format!("UPDATE {table} SET timeofban = timeofban + ?1 WHERE timeofban <= ?2");
+                db.execute(&text, [seconds, last])?;
+            }
+            db.execute(
+                "UPDATE sekimori_failures SET first = first + ?1, last = last + ?1 WHERE last <= ?2",
+                [(by * 1e6).round() as i64, last.saturating_mul(1_000_000)],
+            )?;
         }
         Change::NoJails => {
             db.execute("UPDATE jails SET enabled = 0", [])?;

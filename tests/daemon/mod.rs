@@ -2,6 +2,7 @@
 //! packets, and the real client.
 
 mod bans;
+mod clock;
 mod crash;
 mod database;
 mod faults;
