@@ -12,6 +12,7 @@ mod questions;
 mod reload;
 mod restart;
 mod signals;
+mod soak;
 mod sources;
 mod storm;
 mod syslog;
