@@ -293,7 +293,7 @@ impl<'a> Judge<'a, '_> {
             None => {
                 let nofail = values.is_set(values::NOFAIL);
                 add(&mut matches);
-                Told { groups: values.groups(), users: Vec::new(), matches, nofail }
+                Told { groups: self.sessions.groups(&values), users: Vec::new(), matches, nofail }
             }
         };
         if id.is_some() && nofail && !all {

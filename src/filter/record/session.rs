@@ -91,6 +91,7 @@ pub struct Sessions {
     /// Hashes of their ids: looked through before anything else.
     hashes: VecDeque<u64>,
     counts: Box<Counts>,
+    shared: Shared,
     /// Memory of sessions that have ended.
     #[expect(clippy::vec_box, reason = "they move between the two")]
     free: Vec<Box<Kept>>,
@@ -98,7 +99,35 @@ pub struct Sessions {
 
 impl Default for Sessions {
     fn default() -> Sessions {
-        Sessions { kept: VecDeque::new(), hashes: VecDeque::new(), counts: Box::new([0; 1024]), free: Vec::new() }
+        Sessions {
+            kept: VecDeque::new(),
+            hashes: VecDeque::new(),
+            counts: Box::new([0; 1024]),
+            shared: Shared::default(),
+            free: Vec::new(),
+        }
+    }
+}
+
+/// Short texts that come again and again, such as `root`: what is kept of many failures has them once.
+#[derive(Debug, Default)]
+struct Shared(Vec<Option<Arc<str>>>);
+
+/// So many such texts are at hand, and so many bytes has the longest.
+const MOST_SHARED: usize = 64;
+const LONGEST_SHARED: usize = 24;
+
+impl Shared {
+    fn text(&mut self, text: &str) -> Arc<str> {
+        if text.len() > LONGEST_SHARED {
+            return text.into();
+        }
+        self.0.resize(MOST_SHARED, None);
+        let place = &mut self.0[(hash(text) >> 32) as usize % MOST_SHARED];
+        match place {
+            Some(known) if **known == *text => known.clone(),
+            _ => place.insert(text.into()).clone(),
+        }
     }
 }
 
@@ -155,7 +184,7 @@ impl Sessions {
                 bound(&mut told.matches);
             }
             if !nofail || all {
-                told.groups = values.groups();
+                told.groups = self.groups(&values);
             }
             return told;
         }
@@ -190,12 +219,23 @@ impl Sessions {
         let told = if nofail && !all {
             Told { nofail, ..Told::default() }
         } else {
-            Told { groups: session.told(), users: session.users(), matches: session.matches.clone(), nofail }
+            let groups = session.told(&mut self.shared);
+            let users = session.users(&groups);
+            Told { groups, users, matches: session.matches.clone(), nofail }
         };
         if forget {
             self.remove(place);
         }
         told
+    }
+
+    /// Values that belong to no session, copied to be kept.
+    pub(super) fn groups(&mut self, values: &Values<'_>) -> Groups {
+        let mut datum = |value: &Value<'_>| match value {
+            Value::Text(text) => Datum::Text(self.shared.text(text)),
+            other => other.owned(),
+        };
+        values.iter().map(|(name, value)| (name.text.clone(), value.as_ref().map(&mut datum))).collect()
     }
 
     /// Begins a session; the oldest makes room.
@@ -321,16 +361,24 @@ impl Session {
         self.text = text;
     }
 
-    fn told(&self) -> Groups {
-        let datum = |value: &Held| match value {
-            Held::Text(span) => Datum::Text(self.at(*span).into()),
+    fn told(&self, shared: &mut Shared) -> Groups {
+        let mut datum = |value: &Held| match value {
+            Held::Text(span) => Datum::Text(shared.text(self.at(*span))),
             Held::Other(datum) => datum.clone(),
         };
-        self.groups.iter().map(|(name, value)| (name.text.clone(), value.as_ref().map(datum))).collect()
+        self.groups.iter().map(|(name, value)| (name.text.clone(), value.as_ref().map(&mut datum))).collect()
     }
 
-    fn users(&self) -> Vec<Arc<str>> {
-        self.users.iter().map(|user| self.at(*user).into()).collect()
+    /// The users; a failure that is kept shares their texts with its groups.
+    fn users(&self, groups: &Groups) -> Vec<Arc<str>> {
+        let shared = |user: &str| {
+            groups.iter().find_map(|(_, value)| match value {
+                Some(Datum::Text(text)) if **text == *user => Some(text.clone()),
+                _ => None,
+            })
+        };
+        let users = self.users.iter().map(|user| self.at(*user));
+        users.map(|user| shared(user).unwrap_or_else(|| user.into())).collect()
     }
 
     /// Forgets everything but some of its memory.
