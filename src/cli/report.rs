@@ -32,7 +32,7 @@ const FAILED: u8 = 255;
 /// So many addresses are previewed, those with the most attempts.
 const MOST: usize = 20;
 /// So many addresses of a log are counted; more are passed over.
-const MOST_COUNTED: usize = 100_000;
+const MOST_COUNTED: usize = 5_000;
 /// Largest /etc/passwd that is read, in bytes.
 const MOST_PASSWD: u64 = 16 << 20;
 /// The first user who is a person.
@@ -90,13 +90,9 @@ pub(super) fn description() -> clap::Command {
 /// Runs the command; the first word is its name.
 #[must_use]
 pub fn main(words: &[String]) -> ExitCode {
-    let Command::Preview(preview) = match Arguments::try_parse_from(words) {
+    let Command::Preview(preview) = match super::parsed::<Arguments>(words) {
         Ok(arguments) => arguments.command,
-        Err(error) => {
-            // the terminal is gone, then there is nobody to tell
-            let _ = error.print();
-            return ExitCode::from(if error.use_stderr() { FAILED } else { 0 });
-        }
+        Err(code) => return code,
     };
     match run(&preview) {
         Ok(true) => ExitCode::SUCCESS,
@@ -181,7 +177,12 @@ fn incidents(preview: &Preview, settings: &Report) -> Result<Vec<Incident>, Stri
         if read.map_err(|error| format!("{}: {error}", preview.log.display()))? == 0 {
             break;
         }
-        for failure in test.line(&line) {
+        let cut = line.len() == MAX_LINE && !line.ends_with(b"\n");
+        if cut {
+            // what is left of it must not look like a line of its own
+            log.skip_until(b'\n').map_err(|error| format!("{}: {error}", preview.log.display()))?;
+        }
+        for failure in test.line(&line, cut) {
             let Some(address) =
                 address(failure).filter(|address| preview.address.is_none_or(|wanted| wanted == *address))
             else {

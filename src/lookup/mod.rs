@@ -23,6 +23,8 @@ pub mod special;
 
 /// So many mailboxes are written to at most.
 pub const MOST_CONTACTS: usize = 2;
+/// So many names of one answer are looked at and kept.
+const MOST_NAMED: usize = 32;
 /// Answers are kept for at least and at most so many seconds, whatever they say of themselves.
 const SHORTEST: f64 = 3600.0;
 const LONGEST: f64 = 7.0 * 86400.0;
@@ -215,7 +217,8 @@ impl Lookup {
     }
 
     /// Notes what a source named; whether somebody usable is among them.
-    fn take(finding: &mut Finding, source: Source, named: Vec<(String, Result<Mailbox, Unusable>)>) -> bool {
+    fn take(finding: &mut Finding, source: Source, mut named: Vec<(String, Result<Mailbox, Unusable>)>) -> bool {
+        named.truncate(MOST_NAMED);
         let mut usable: Vec<Mailbox> = Vec::new();
         for mailbox in named.iter().filter_map(|(_, read)| read.as_ref().ok()) {
             if !usable.contains(mailbox) && usable.len() < MOST_CONTACTS {

@@ -178,6 +178,11 @@ fn hostile_lines_and_recipients_change_nothing_but_the_text() {
     assert!(found[0]["headers"]["bcc"].is_null());
     let lines = found[0]["lines"][0].as_str().unwrap();
     assert!(lines.lines().count() <= 20 && lines.len() < 6000, "{}", lines.len());
+    // the end of a line that is too long is no line of its own
+    let victim = SSHD.lines().next().unwrap().replace("198.51.100.7", "203.0.113.66");
+    let long = format!("{}{victim}\n{SSHD}", "x".repeat(sekimori::line::MAX_LINE));
+    let (_, text, _) = preview(dir.path(), &long, "sshd", &[]);
+    assert!(text.contains("198.51.100.7") && !text.contains("203.0.113.66"));
     let (_, page, _) = preview(dir.path(), &many, "sshd", &["--html"]);
     assert!(page.contains("&lt;script&gt;") && !page.contains("<script>"));
     let (code, _, errors) = preview(dir.path(), SSHD, "sshd", &["--to", "a@b.example\nBcc: x@y.example"]);

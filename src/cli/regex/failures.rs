@@ -35,12 +35,12 @@ impl Test {
         Ok(Test { subject, state: record::State::default(), cache: Cache::default(), clock, failures: Vec::new() })
     }
 
-    /// The failures of the next line.
-    pub fn line(&mut self, line: &[u8]) -> &[Failure] {
+    /// The failures of the next line, which may have lost its end.
+    pub fn line(&mut self, line: &[u8], cut: bool) -> &[Failure] {
         let text = String::from_utf8_lossy(line);
         let text = text.trim_end_matches(['\r', '\n']);
-        let settings =
-            record::Options { keep_prefix_values: self.subject.keep_prefix_values, ..record::Options::default() };
+        let keep_prefix_values = self.subject.keep_prefix_values;
+        let settings = record::Options { keep_prefix_values, cut, ..record::Options::default() };
         self.failures.clear();
         let Test { subject, state, cache, clock, failures } = self;
         subject.filter.line(state, cache, text, clock, settings, failures);
