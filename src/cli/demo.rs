@@ -23,8 +23,6 @@ use room::Room;
 
 /// Anything that did not go as it should.
 const FAILED: u8 = 1;
-/// Wrong arguments.
-const USAGE: u8 = 255;
 
 /// The server's address and port, on a cable of its own.
 const SERVER: &str = "192.0.2.1";
@@ -69,13 +67,9 @@ enum Part {
 /// Runs the command; the first word is its name.
 #[must_use]
 pub fn main(words: &[String]) -> ExitCode {
-    let arguments = match Arguments::try_parse_from(words) {
+    let arguments = match super::parsed::<Arguments>(words) {
         Ok(arguments) => arguments,
-        Err(error) => {
-            // the terminal is gone, then there is nobody to tell
-            let _ = error.print();
-            return ExitCode::from(if error.use_stderr() { USAGE } else { 0 });
-        }
+        Err(code) => return code,
     };
     let outcome = match arguments.part {
         None => go_inside(),

@@ -56,3 +56,15 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
         }
     }
 }
+
+/// What a subcommand is told on its command line.
+///
+/// # Errors
+/// The exit code, if help was asked for (0) or the words are wrong (255); what there is to say has been said.
+fn parsed<T: clap::Parser>(words: &[String]) -> Result<T, ExitCode> {
+    T::try_parse_from(words).map_err(|error| {
+        // the terminal is gone, then there is nobody to tell
+        let _ = error.print();
+        ExitCode::from(if error.use_stderr() { 255 } else { 0 })
+    })
+}

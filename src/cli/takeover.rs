@@ -87,13 +87,9 @@ enum Early {
 /// Runs the command; the first word is its name.
 #[must_use]
 pub fn main(words: &[String]) -> ExitCode {
-    let arguments = match Arguments::try_parse_from(words) {
+    let arguments = match super::parsed::<Arguments>(words) {
         Ok(arguments) => arguments,
-        Err(error) => {
-            // the terminal is gone, then there is nobody to tell
-            let _ = error.print();
-            return ExitCode::from(if error.use_stderr() { FAILED } else { 0 });
-        }
+        Err(code) => return code,
     };
     let back = arguments.back;
     let outcome = Change::prepare(arguments).and_then(|change| if back { change.back() } else { change.forth() });
